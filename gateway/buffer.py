@@ -1,0 +1,119 @@
+"""
+A leg's audio between its carrier and its session: bounded, and the oldest gives way.
+
+Bytes of G.711 by position (samples at 8 kHz on the call's clock). What was heard for certain is forgotten by the leg;
+what may have to be heard again stays, up to the capacity. One reader at a time may wait for more.
+"""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+_TRIM_AT: Final = 4096
+"""Bytes forgotten before they are really moved out: moving is what costs."""
+
+
+class _Run:
+    """Bytes without a hole, the first of them at `start` once `gone` are left out."""
+
+    __slots__ = ("data", "start")
+
+    def __init__(self, start: int, data: bytearray) -> None:
+        self.start = start
+        self.data = data
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.data)
+
+
+class AudioBuffer:
+    """`push` at the head, `read` from anywhere that is still held."""
+
+    def __init__(self, capacity: int) -> None:
+        """`capacity` is in samples (one byte each)."""
+        self.capacity = capacity
+        self.floor = 0
+        """The lowest position that can still be read; what was below it has been forgotten or has given way."""
+        self.head = 0
+        """Position behind the newest audio."""
+        self.empty = True
+        """True until the first push."""
+        self._runs: deque[_Run] = deque()
+        self._arrivals: deque[tuple[int, float]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._wake_at = 0
+
+    def __len__(self) -> int:
+        return sum(len(run.data) for run in self._runs)
+
+    def push(self, at: int, payload: bytes, arrived: float | None) -> None:
+        """
+        Add audio at position `at`, which may jump ahead of `head` but never lies behind it.
+
+        Where that exceeds the capacity the oldest gives way: `floor` rises, and whoever reads sees it.
+        """
+        if self.empty:
+            self.empty = False
+            self.floor = self.head = at
+        at = max(at, self.head)
+        if self._runs and self._runs[-1].end == at:
+            self._runs[-1].data += payload
+        else:
+            self._runs.append(_Run(at, bytearray(payload)))
+        self.head = at + len(payload)
+        if arrived is not None:
+            self._arrivals.append((self.head, arrived))
+        if self.head - self.floor > self.capacity:
+            self.forget(self.head - self.capacity)
+        if self._waiter is not None and self.head >= self._wake_at:
+            self.wake()
+
+    def forget(self, before: int) -> None:
+        """Let everything before a position go."""
+        if before <= self.floor:
+            return
+        self.floor = min(before, self.head)
+        runs = self._runs
+        while runs and runs[0].end <= self.floor:
+            runs.popleft()
+        if runs and self.floor - runs[0].start >= _TRIM_AT:
+            del runs[0].data[: self.floor - runs[0].start]
+            runs[0].start = self.floor
+
+    def read(self, at: int, size: int) -> tuple[int, bytes]:
+        """
+        Up to `size` bytes without a hole, and the position where they begin: `at`, or the next held after it.
+
+        Empty bytes where nothing is held from there on.
+        """
+        at = max(at, self.floor)
+        for run in self._runs:
+            if run.end > at:
+                begin = max(at, run.start)
+                offset = begin - run.start
+                return begin, bytes(run.data[offset : offset + size])
+        return at, b""
+
+    def arrivals(self, until: int) -> list[float]:
+        """When the frames up to a position were read from the carrier, each told once: for measuring the delay."""
+        told = []
+        while self._arrivals and self._arrivals[0][0] <= until:
+            told.append(self._arrivals.popleft()[1])
+        return told
+
+    async def more(self, than: int) -> None:
+        """Wait until `head` reaches a position, or until `wake` is called."""
+        if self.head >= than:
+            return
+        self._wake_at = than
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def wake(self) -> None:
+        """Let the waiting reader look again: there is more, or there will be no more."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

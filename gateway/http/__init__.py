@@ -1,0 +1,1 @@
+"""Entrances: every HTTP and WebSocket route, on the carriers' port and on the admin port."""
