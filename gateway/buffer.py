@@ -12,9 +12,12 @@ from typing import Final
 _TRIM_AT: Final = 4096
 """Bytes forgotten before they are really moved out: moving is what costs."""
 
+_MOST_ARRIVALS: Final = 4096
+"""Frames whose arrival is kept to be told: over a minute's, where nobody asks."""
+
 
 class _Run:
-    """Bytes without a hole, the first of them at `start` once `gone` are left out."""
+    """Bytes without a hole, the first of them at `start`."""
 
     __slots__ = ("data", "start")
 
@@ -31,7 +34,7 @@ class AudioBuffer:
     """`push` at the head, `read` from anywhere that is still held."""
 
     def __init__(self, capacity: int) -> None:
-        """`capacity` is in samples (one byte each)."""
+        """`capacity` is in samples (one byte each); holes do not count."""
         self.capacity = capacity
         self.floor = 0
         """The lowest position that can still be read; what was below it has been forgotten or has given way."""
@@ -40,12 +43,14 @@ class AudioBuffer:
         self.empty = True
         """True until the first push."""
         self._runs: deque[_Run] = deque()
-        self._arrivals: deque[tuple[int, float]] = deque()
+        self._size = 0
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=_MOST_ARRIVALS)
         self._waiter: asyncio.Future[None] | None = None
         self._wake_at = 0
 
     def __len__(self) -> int:
-        return sum(len(run.data) for run in self._runs)
+        """Samples held."""
+        return self._size
 
     def push(self, at: int, payload: bytes, arrived: float | None) -> None:
         """
@@ -53,33 +58,39 @@ class AudioBuffer:
 
         Where that exceeds the capacity the oldest gives way: `floor` rises, and whoever reads sees it.
         """
-        if self.empty:
+        first = self.empty
+        if first:
             self.empty = False
             self.floor = self.head = at
         at = max(at, self.head)
         if self._runs and self._runs[-1].end == at:
             self._runs[-1].data += payload
-        else:
+        elif payload:
             self._runs.append(_Run(at, bytearray(payload)))
         self.head = at + len(payload)
+        self._size += len(payload)
         if arrived is not None:
             self._arrivals.append((self.head, arrived))
-        if self.head - self.floor > self.capacity:
-            self.forget(self.head - self.capacity)
-        if self._waiter is not None and self.head >= self._wake_at:
+        if self._size > self.capacity:
+            self._give_way()
+        if self._waiter is not None and (first or self.head >= self._wake_at):
             self.wake()
 
     def forget(self, before: int) -> None:
         """Let everything before a position go."""
+        before = min(before, self.head)
         if before <= self.floor:
             return
-        self.floor = min(before, self.head)
         runs = self._runs
-        while runs and runs[0].end <= self.floor:
+        while runs and runs[0].end <= before:
+            self._size -= runs[0].end - max(runs[0].start, self.floor)
             runs.popleft()
-        if runs and self.floor - runs[0].start >= _TRIM_AT:
-            del runs[0].data[: self.floor - runs[0].start]
-            runs[0].start = self.floor
+        if runs and runs[0].start < before:
+            self._size -= before - max(runs[0].start, self.floor)
+            if before - runs[0].start >= _TRIM_AT:
+                del runs[0].data[: before - runs[0].start]
+                runs[0].start = before
+        self.floor = before
 
     def read(self, at: int, size: int) -> tuple[int, bytes]:
         """
@@ -103,7 +114,7 @@ class AudioBuffer:
         return told
 
     async def more(self, than: int) -> None:
-        """Wait until `head` reaches a position, or until `wake` is called."""
+        """Wait until `head` reaches a position, or until `wake` is called; the very first push wakes, too."""
         if self.head >= than:
             return
         self._wake_at = than
@@ -117,3 +128,15 @@ class AudioBuffer:
         """Let the waiting reader look again: there is more, or there will be no more."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _give_way(self) -> None:
+        excess = self._size - self.capacity
+        for run in self._runs:
+            begin = max(run.start, self.floor)
+            if begin + excess < run.end:
+                self.forget(begin + excess)
+                break
+            excess -= run.end - begin
+        else:
+            self.forget(self.head)
+        self.arrivals(self.floor)  # nobody will hear these

@@ -1,11 +1,12 @@
 """
 A session's audio path: the carrier's bytes in, legal chunks out.
 
-    resampled:  G.711 → PCM16 8 kHz → soxr → PCM16 16 kHz → chunks of 60 ms
-    mulaw:      G.711 (A-law through PCM16) → mu-law 8 kHz → chunks of 60 ms
+    resampled, 16 kHz:  G.711 → pieces of 60 ms → PCM16 8 kHz → soxr → PCM16 16 kHz → chunks of 60 ms
+    resampled, 8 kHz:   G.711 → PCM16 8 kHz → chunks of 60 ms
+    mulaw:              G.711 (A-law through PCM16) → mu-law 8 kHz → chunks of 60 ms
 
-soxr's variable-rate stream holds back a constant 30 ms. Its default stream holds back 12 to 115 ms, in bursts, for
-0.25 ms less CPU a second of audio (soxr 1.1.0, 20 ms pushes): for speech that must be heard at once, the constant one.
+soxr's variable-rate stream holds back 30 ms, always. Its default stream holds back 12 to 120 ms, in bursts, for 0.38 ms
+less CPU a second of audio (soxr 1.1.0): for speech that must be heard at once, the constant one.
 Input and output stay aligned: sample *n* in is sample 2 *n* out, once flushed.
 """
 
@@ -22,9 +23,18 @@ SHORTEST_MS: Final = 50
 
 Audio = Literal["resampled", "mulaw"]
 
+RESAMPLED_HZ: Final = 16000
+
+_HELD_BACK: Final = 30 * g711.RATE_HZ // 1000
+_PIECE: Final = CHUNK_MS * g711.RATE_HZ // 1000
+
 
 class Path(Protocol):
     """Stages as one; `finish` ends it."""
+
+    @property
+    def bytes_per_ms(self) -> int:
+        """Of the chunks."""
 
     def push(self, payload: bytes) -> list[bytes]: ...
 
@@ -62,31 +72,75 @@ class Chunker:
 
 
 class Resampled:
-    """G.711 to PCM16 at 16 kHz; state is kept from push to push, so frame borders do not click."""
+    """
+    G.711 to PCM16 at 16 kHz; state is kept from push to push, so frame borders do not click.
+
+    soxr dithers what it rounds, anew at each call: it is fed the same pieces however the bytes were framed, so that the
+    same audio gives the same PCM. The first piece is what soxr holds back; after it each gives one whole chunk, no
+    later than pushing at once would.
+    """
+
+    bytes_per_ms: Final = 32
 
     def __init__(self, encoding: g711.Encoding) -> None:
         self._encoding = encoding
-        self._resampler = soxr.ResampleStream(g711.RATE_HZ, 16000, 1, dtype="int16", vr=True)
-        self._chunks = Chunker(32, b"\0")
+        self._resampler = soxr.ResampleStream(g711.RATE_HZ, RESAMPLED_HZ, 1, dtype="int16", vr=True)
+        self._chunks = Chunker(self.bytes_per_ms, b"\0")
+        self._rest = bytearray()
+        self._piece = _HELD_BACK
 
     def __repr__(self) -> str:
         return f"{self._encoding} 8000 Hz -> PCM16 -> soxr 16000 Hz -> {self._chunks}"
 
     def push(self, payload: bytes) -> list[bytes]:
-        pcm = np.frombuffer(g711.decode(payload, self._encoding), np.int16)
-        return self._chunks.push(self._resampler.resample_chunk(pcm).tobytes())
+        rest = self._rest
+        rest += payload
+        chunks = []
+        while len(rest) >= self._piece:
+            piece = bytes(rest[: self._piece])
+            del rest[: self._piece]
+            self._piece = _PIECE
+            chunks += self._chunks.push(self._resample(piece, last=False))
+        return chunks
 
     def finish(self) -> list[bytes]:
-        tail = self._resampler.resample_chunk(np.zeros(0, np.int16), last=True).tobytes()
+        tail = self._resample(bytes(self._rest), last=True)
+        self._rest.clear()
         return self._chunks.push(tail) + self._chunks.finish()
+
+    def _resample(self, payload: bytes, *, last: bool) -> bytes:
+        pcm = np.frombuffer(g711.decode(payload, self._encoding), np.int16)
+        resampled: bytes = self._resampler.resample_chunk(pcm, last).tobytes()
+        return resampled
+
+
+class Decoded:
+    """G.711 to PCM16 at its own 8 kHz: nothing to resample, nothing held back."""
+
+    bytes_per_ms: Final = 16
+
+    def __init__(self, encoding: g711.Encoding) -> None:
+        self._encoding = encoding
+        self._chunks = Chunker(self.bytes_per_ms, b"\0")
+
+    def __repr__(self) -> str:
+        return f"{self._encoding} 8000 Hz -> PCM16 -> {self._chunks}"
+
+    def push(self, payload: bytes) -> list[bytes]:
+        return self._chunks.push(g711.decode(payload, self._encoding))
+
+    def finish(self) -> list[bytes]:
+        return self._chunks.finish()
 
 
 class Mulaw:
     """Mu-law as it came, 8 kHz; A-law, which the service does not take, becomes mu-law."""
 
+    bytes_per_ms: Final = 8
+
     def __init__(self, encoding: g711.Encoding) -> None:
         self._encoding = encoding
-        self._chunks = Chunker(8, g711.SILENCE["PCMU"])
+        self._chunks = Chunker(self.bytes_per_ms, g711.SILENCE["PCMU"])
 
     def __repr__(self) -> str:
         return f"{self._encoding} 8000 Hz -> PCMU 8000 Hz -> {self._chunks}"
@@ -100,6 +154,19 @@ class Mulaw:
         return self._chunks.finish()
 
 
-def open_path(audio: Audio, encoding: g711.Encoding) -> Path:
-    """The path a leg's profile asks for, from what its carrier sends."""
-    return Mulaw(encoding) if audio == "mulaw" else Resampled(encoding)
+def open_path(audio: Audio, encoding: g711.Encoding, rate_hz: int | None = None) -> Path:
+    """
+    The path a leg's profile asks for, from what its carrier sends.
+
+    `rate_hz` is the session's `sample_rate`: 16000 (the default) or 8000 where resampled, 8000 where mu-law.
+
+    Raises:
+        ValueError: No path leads to that rate.
+    """
+    if audio == "mulaw" and rate_hz in {None, g711.RATE_HZ}:
+        return Mulaw(encoding)
+    if audio == "resampled" and rate_hz in {None, RESAMPLED_HZ}:
+        return Resampled(encoding)
+    if audio == "resampled" and rate_hz == g711.RATE_HZ:
+        return Decoded(encoding)
+    raise ValueError(f"no audio path to {audio} at {rate_hz} Hz")

@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import deliveries, emulator, token
+from gateway.cli import deliveries, emulator, serve, token
 
-_COMMANDS = (emulator, deliveries, token)
+_COMMANDS = (serve, emulator, deliveries, token)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -98,7 +98,7 @@ def test_alerts_see_the_trouble(prometheus: Prometheus) -> None:
     assert alerts["GatewayCallsLost"]["state"] == "firing"
     assert alerts["GatewayZombieSessions"]["state"] == "pending"
     assert alerts["GatewayWebhookDeadLetters"]["state"] in {"pending", "firing"}
-    assert alerts["GatewayCallsLost"]["annotations"]["runbook_url"].endswith("/deploy/runbooks/GatewayCallsLost.md")
+    assert alerts["GatewayCallsLost"]["annotations"]["runbook_url"].endswith("/runbooks/GatewayCallsLost.md")
     assert not {"GatewayDown", "GatewayStoreUnwritable", "GatewayDrainStuck", "GatewaySessionTooOld"} & set(alerts)
 
 

@@ -1,0 +1,573 @@
+"""
+One leg: a party's voice in a call, from its first frame to its last turn. The heart of the gateway.
+
+A leg's audio comes in **spans**: stretches that are heard as one, ended by the carrier's stop or lost socket, by 20 s without a frame,
+by a cut where one session relays another. A span is heard by a session; where that is lost, by the next one, from a little before the loss;
+until all of it was heard, or nobody will hear it. Nothing here is told to stop: a span's end is the last thing on its belt.
+
+    frames ──▶ AudioBuffer ──▶ span ──▶ path ──▶ session ──▶ ear ──▶ transcript ──▶ events
+                   ▲                                │ lost
+                   └───────── heard again ◀─────────┘
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from gateway import events, quiet
+from gateway.audio import g711
+from gateway.audio.path import open_path
+from gateway.buffer import AudioBuffer
+from gateway.call import Party, Turn
+from gateway.config import LegProfile
+from gateway.ear import Conversation, Ear
+from gateway.events import GapReason
+from gateway.metrics import Metrics
+from gateway.speech.admission import Priority
+from gateway.speech.losses import Loss, Retries, judge
+from gateway.speech.protocol import State
+from gateway.speech.service import Order, Service
+from gateway.speech.session import Session
+from gateway.tasks import Nursery
+from gateway.timeline import SAMPLES_PER_MS
+from gateway.transcript import LegTranscript
+
+_log = structlog.get_logger()
+
+SECOND: Final = 1000 * SAMPLES_PER_MS
+IDLE_SECONDS: Final = 20.0
+"""Contract §4: "A leg without a frame for 20 s while its stream lives is terminated"."""
+BEFORE_A_LOSS: Final = 5 * SECOND
+"""Where no turn is open, a new session hears from here before the loss: never a listener's minutes of silence."""
+BEFORE_A_TURN: Final = SECOND
+_SNAP: Final = 300 * SAMPLES_PER_MS
+_CHUNK: Final = 60 * SAMPLES_PER_MS
+_HELD_BY_RESAMPLER: Final = 30 * SAMPLES_PER_MS + 2
+
+ROTATE_BEFORE_SECONDS: Final = 600.0
+_ROTATE_SHARE: Final = 0.2
+_CUT_BEFORE_SECONDS: Final = 3.0
+_OVERLAP: Final = 3 * SECOND // 2
+_PAUSE_MS: Final = 200
+_LOOK_SECONDS: Final = 0.1
+_SHORTEST_PAUSE_MS: Final = 160
+_VOICE_MS: Final = 60
+_LEAST_READ: Final = 20 * SAMPLES_PER_MS
+
+
+@dataclass(eq=False)
+class Span:
+    """A stretch of a leg's audio that one session after another hears. Positions in samples."""
+
+    number: int
+    start: int | None
+    """None until its first frame."""
+    until: int | None = None
+    """Set as it ends: nothing of it comes after this."""
+    give_up_at: float | None = None
+    """Loop seconds: a session that begins later than this hears it no more."""
+    cursor: int | None = None
+    """What comes next for whoever hears it; all before it was sent."""
+    session: Session | None = None
+    ear: Ear | None = None
+    attempts: int = 0
+    again: bool = False
+    """An earlier session has heard some of what comes next."""
+    pause: float = 0.0
+    """Seconds before the next session is tried."""
+    unconfirmed: int = 0
+    limit: asyncio.Timeout | None = field(default=None, repr=False)
+    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        return self.until is not None
+
+    @property
+    def empty(self) -> bool:
+        """Ended with nothing left to hear."""
+        if self.until is None:
+            return False
+        return self.start is None or (self.start if self.cursor is None else self.cursor) >= self.until
+
+    def until_or_head(self, head: int) -> int:
+        """Where its audio ends now."""
+        return head if self.until is None else self.until
+
+
+class Leg:
+    """One party's voice. Its methods are called at once, from the stream and the call; what takes time are its spans' tasks."""
+
+    def __init__(
+        self,
+        *,
+        call: Conversation,
+        party: Party,
+        profile: LegProfile,
+        encoding: g711.Encoding,
+        next_index: int,
+        service: Service,
+        metrics: Metrics,
+        nursery: Nursery,
+        replay_seconds: float,
+    ) -> None:
+        self.party = party
+        self.transcript = LegTranscript(party.track, next_index)
+        self.refused: str | None = None
+        """Why the service will not hear this leg, if so."""
+        self._call = call
+        self._profile = profile
+        self._encoding = encoding
+        self._service = service
+        self._metrics = metrics
+        self._nursery = nursery
+        self._replay_seconds = replay_seconds
+        self._loop = asyncio.get_running_loop()
+        self._buffer = AudioBuffer(int(replay_seconds * SECOND))
+        self._retries = Retries(random.random)
+        self._spans: list[Span] = []
+        self._relays: list[Span] = []
+        """Spans that a session was opened for, and that have not begun."""
+        self._next_span = 0
+        self._sessions = 0
+        self._frame_at = self._loop.time()
+        self._audio = 0
+        """Samples taken since the call began, silence put in for losses included."""
+        self._heard = False
+        self._missed = False
+        self._hurried: float | None = None
+        self._sent_seconds = metrics.audio_sent_seconds_total.labels(party.track)
+
+    @property
+    def outcome(self) -> events.Outcome:
+        """How well it was heard since the call began, or was opened anew."""
+        if self.refused is not None:
+            return "refused"
+        if not self._heard:
+            return "silent"
+        return "incomplete" if self._missed else "complete"
+
+    @property
+    def head(self) -> int:
+        """Position behind the newest audio."""
+        return self._buffer.head
+
+    def open(self) -> None:
+        """Its track was named: a session is opened without waiting for audio."""
+        self._frame_at = self._loop.time()
+        if not self._spans or self._spans[-1].ended:
+            self._begin_span(None)
+
+    def push(self, at: int, payload: bytes, arrived: float | None, encoding: g711.Encoding) -> None:
+        """Take audio at a position; `arrived` (loop seconds) of a frame, None of silence put in for a loss."""
+        if encoding != self._encoding:
+            pcm = g711.decode(payload, encoding)
+            payload = g711.encode_mulaw(pcm) if self._encoding == "PCMU" else g711.encode_alaw(pcm)
+        self.open()
+        self._heard = True
+        self._audio += len(payload)
+        span = self._spans[-1]
+        self._buffer.push(at, payload, arrived)
+        if span.start is None:
+            span.start = self._buffer.head - len(payload)
+
+    def gap(self, start: int, end: int, reason: GapReason) -> None:
+        """Words may be missing between two positions."""
+        if end <= start:
+            return
+        shift = self._call.shift_ms
+        start_ms, end_ms = round(start / SAMPLES_PER_MS) + shift, round(end / SAMPLES_PER_MS) + shift
+        if reason in {"provider_outage", "overflow"}:
+            self._missed = True
+        self._metrics.audio_gap_seconds_total.labels(reason).inc((end_ms - start_ms) / 1000)
+        self._call.emit(events.AudioGap, {"leg": self.party, "start_ms": start_ms, "end_ms": end_ms, "reason": reason})
+
+    def close(self) -> None:
+        """No audio follows for now: what is there is heard to its end, and the session is terminated."""
+        if self._spans and not self._spans[-1].ended:
+            span = self._spans[-1]
+            self._end_span(span, self._buffer.head if span.start is not None else 0)
+
+    def hurry(self, seconds: float) -> None:
+        """The process stops: a lost session is tried again for so long, and no longer."""
+        self._hurried = self._loop.time() + seconds
+        for span in self._spans:
+            if span.ended:
+                self._bound(span)
+
+    def remember(self, turns: list[Turn]) -> None:
+        """Turns that were final before a crash."""
+        self._heard = bool(turns)
+        self.transcript.remember(turns)
+
+    def lost_until(self, position: int) -> None:
+        """After a crash: what was spoken since the last final word was heard by nobody."""
+        self.gap(self._unheard_from(0), position, "provider_outage")
+
+    async def heard(self) -> None:
+        """Wait until everything that has ended was heard, or given up."""
+        while tasks := [span.task for span in self._spans if span.ended and span.task is not None]:
+            await asyncio.wait(tasks)
+
+    def ended(self, reason: str) -> None:
+        """Its call has ended; if it is opened anew, this begins anew."""
+        _log.info(
+            "leg ended", call_id=self._call.id, track=self.party.track, reason=reason, outcome=self.outcome,
+            sessions=self._sessions, turns=len(self.transcript.turns), audio_seconds=round(self._audio / SECOND, 1),
+            refused=self.refused,
+        )  # fmt: skip
+        self._audio = 0
+        self.transcript.forget()
+        self._heard = self._missed = False
+
+    def sweep(self, now: float) -> None:
+        """Once a second: 20 s without a frame; audio that nobody will hear again."""
+        if self._spans and not self._spans[-1].ended and now - self._frame_at >= IDLE_SECONDS:
+            self.close()
+        needed = [position for span in self._spans if (position := self._needed(span)) is not None]
+        if needed:
+            self._buffer.forget(min(needed))
+        elif not self._spans:
+            self._buffer.forget(self._buffer.head)
+
+    # Spans
+
+    def _begin_span(self, start: int | None) -> Span:
+        span = self._new_span(start)
+        self._spans.append(span)
+        span.task = self._nursery.start(self._hear(span), name=f"{self.party.track} {span.number} of {self._call.id}")
+        return span
+
+    def _new_span(self, start: int | None) -> Span:
+        span = Span(self._next_span, start, cursor=start)
+        self._next_span += 1
+        self.transcript.span(span.number)
+        return span
+
+    def _end_span(self, span: Span, until: int) -> None:
+        span.until = until
+        self._bound(span)
+        self._buffer.wake()
+
+    def _bound(self, span: Span) -> None:
+        """How long sessions are tried for a span that has ended; one with nothing to hear needs none at all."""
+        now = self._loop.time()
+        if span.give_up_at is None:
+            # "after the carrier's `stop` a lost tail is tried for GATEWAY_REPLAY_SECONDS, then its gap is said"
+            span.give_up_at = now + self._replay_seconds
+        if self._hurried is not None:
+            span.give_up_at = min(span.give_up_at, self._hurried)
+        if span.limit is not None and not span.limit.expired():
+            span.limit.reschedule(now if span.empty else span.give_up_at)
+
+    async def _hear(self, span: Span) -> None:
+        """Hear a span: by one session, or by as many as it takes."""
+        try:
+            while self.refused is None and (ear := await self._session_for(span)) is not None:
+                session = span.session
+                assert session is not None
+                try:
+                    await self._speak(span, session, ear)
+                    await session.ended()
+                finally:
+                    session.terminate()
+                if ear.confirmed:
+                    span.cursor = span.until
+                    self.transcript.disown()
+                    break
+                if not self._hear_again(span, session, ear):
+                    break
+            while not span.ended:  # refused: its audio goes by, and one gap will say so
+                await self._buffer.more(self._buffer.head + SECOND)
+        finally:
+            self._give_up_rest(span)
+            self._spans.remove(span)
+
+    async def _session_for(self, span: Span) -> Ear | None:
+        """An open session that hears the span from its cursor on; None where nobody will."""
+        if span.session is not None and not span.session.over:  # opened before the span began, by a relay
+            return span.ear
+        session: Session | None = None
+        try:
+            async with asyncio.timeout(None) as span.limit:
+                if span.ended:
+                    self._bound(span)
+                while not span.empty:
+                    await asyncio.sleep(span.pause)
+                    span.pause = 0.0
+                    await self._service.admission.enter(self._priority(span))
+                    session, ear = self._dial(span)
+                    if await session.opened():
+                        span.session, span.ear, session = session, ear, None
+                        return ear
+                    if not self._goes_on(span, session):
+                        return None
+                    session = None
+        except TimeoutError:
+            pass
+        finally:
+            span.limit = None
+            if session is not None:
+                session.terminate()  # as soon as it begins, if it still does
+        return None
+
+    def _priority(self, span: Span) -> Priority:
+        if span.attempts:
+            return "again"
+        return "second" if self._service.ledger.of_call(self._call.id) else "new"
+
+    def _dial(self, span: Span) -> tuple[Session, Ear]:
+        self._sessions += 1
+        ear = Ear(
+            call=self._call,
+            party=self.party,
+            transcript=self.transcript,
+            order=(span.number, span.attempts),
+            service=self._service,
+            metrics=self._metrics,
+        )
+        if span.again and span.cursor is not None:
+            ear.hear_again_from(span.cursor)
+        span.attempts += 1
+        order = Order(
+            call_id=self._call.id,
+            track=self.party.track,
+            number=self._sessions,
+            speech=self._profile.speech,
+            hearer=ear,
+            owned=lambda: span in self._spans or span in self._relays,
+            keep=self._call.keep_session,
+        )
+        return self._service.dial(order), ear
+
+    def _goes_on(self, span: Span, session: Session) -> bool:
+        """Note a session that was lost or never began; False: the leg is given up."""
+        loss = session.loss or Loss("closed", 1006)
+        verdict = judge(loss)
+        if session.begun_at is not None and session.closed_at is not None:
+            self._retries.healthy(session.closed_at - session.begun_at)
+        pause = self._retries.pause(verdict)
+        said = {"call_id": self._call.id, "track": self.party.track, "loss": str(loss), "verdict": verdict}
+        if pause is None:
+            self.refused = str(loss)
+            _log.error("leg refused by the speech service", **said)
+            self._metrics.legs_refused_total.labels("parameters" if loss.code == 3006 else "other").inc()
+            return False
+        span.pause = pause
+        _log.warning("session lost", pause_seconds=round(pause, 3), **said)
+        self._metrics.session_reconnects_total.labels(self._service.code_of(loss)).inc()
+        return True
+
+    def _hear_again(self, span: Span, session: Session, ear: Ear) -> bool:
+        """Whether another session is to hear what this one did not; the span's cursor says from where."""
+        span.session = span.ear = None
+        terminating = session.terminate_by is not None
+        resume = self._resume_from(span, session, ear)
+        if terminating and ear.open_from is None and not self._voice_unheard(span, resume):
+            # "After `Terminate` only an open turn earns a new session"; so does a voice that no turn was made of.
+            span.cursor = span.until
+            return False
+        span.cursor, span.again = resume, True
+        if session.unconfirmed:
+            span.unconfirmed += 1
+            if span.unconfirmed > 1:
+                return False
+        return self._goes_on(span, session)
+
+    def _resume_from(self, span: Span, session: Session, ear: Ear) -> int | None:
+        """Where hearing must go on after a loss: never before where the lost session itself began."""
+        if ear.from_ is None:
+            return span.cursor
+        if ear.open_from is not None:
+            low, high = ear.open_from - BEFORE_A_TURN, ear.open_from - _SNAP
+        else:
+            stalled = session.loss is not None and session.loss.kind in {"stalled", "unconfirmed"}
+            sure_ms = session.live.proven_ms if stalled else session.sent_ms - self._doubtful_ms(session)
+            low = ear.placement.position_ms(max(0.0, sure_ms)) - BEFORE_A_LOSS
+            high = low + SECOND
+        low = max(low, ear.from_)
+        if high > low:
+            at, payload = self._buffer.read(low, high - low)
+            pauses = quiet.runs(payload, self._encoding, _SHORTEST_PAUSE_MS) if at == low else []
+            if pauses:
+                return low + pauses[-1 if ear.open_from is not None else 0][0] * SAMPLES_PER_MS
+        return low
+
+    def _doubtful_ms(self, session: Session) -> float:
+        """What was sent faster than it could be heard: 5 s before a loss cover two of it, more was perhaps not heard at all."""
+        unheard = session.backlog.ms(session.closed_at or self._loop.time())
+        return unheard if unheard > 2000 else 0.0
+
+    def _voice_unheard(self, span: Span, resume: int | None) -> bool:
+        """Whether somebody spoke after the last final word, and no turn was made of it."""
+        if resume is None or span.until is None:
+            return False
+        heard_ms = self.transcript.heard_end_ms
+        since = resume if heard_ms is None else max(resume, (heard_ms - self._call.shift_ms) * SAMPLES_PER_MS)
+        _, payload = self._buffer.read(since, max(0, span.until - since))
+        return quiet.voiced_ms(payload, self._encoding) >= _VOICE_MS
+
+    def _give_up_rest(self, span: Span) -> None:
+        """Say what of an ended span nobody heard; what was heard of its open turn is its final form."""
+        facts = self.transcript.adopt()
+        facts += self.transcript.span_over(span.number)
+        Ear.publish(self._call, self.party, self._metrics, facts)
+        if span.until is None:  # only where its task was cancelled
+            span.until = self._buffer.head
+        if not span.empty and span.start is not None:
+            since = self._unheard_from(max(span.start, span.cursor or span.start))
+            self.gap(since, span.until, "refused" if self.refused else "provider_outage")
+
+    def _unheard_from(self, position: int) -> int:
+        """Words that are final were heard, though their audio was to be heard again."""
+        heard_ms = self.transcript.heard_to_ms
+        return position if heard_ms is None else max(position, (heard_ms - self._call.shift_ms) * SAMPLES_PER_MS)
+
+    def _needed(self, span: Span) -> int | None:
+        """The lowest position that somebody may still have to hear; None where nothing is known to be."""
+        if span.ear is None or span.session is None or span.session.begun_at is None or span.ear.from_ is None:
+            return span.cursor if span.cursor is not None else span.start
+        open_from = span.ear.open_at
+        proven = span.ear.placement.position_ms(span.session.live.proven_ms) - BEFORE_A_LOSS
+        cursor = span.cursor if span.cursor is not None else proven
+        return min(proven, cursor, proven if open_from is None else open_from - BEFORE_A_TURN)
+
+    # One session
+
+    async def _speak(self, span: Span, session: Session, ear: Ear) -> None:
+        """Feed a session until its span ends, then say Terminate; or until it is lost."""
+        rotation = self._nursery.start(self._relay(span, session, ear), name=f"relay {session.key}")
+        speech = session.speech
+        rate = int(str(speech.get("sample_rate", 16000)))
+        path = open_path(self._profile.audio, self._encoding, rate)
+        bytes_per_ms = rate // 1000 * (1 if self._profile.audio == "mulaw" else 2)
+        ahead = _CHUNK + (_HELD_BY_RESAMPLER if rate != 8000 else 0)
+        sent = 0
+        try:
+            while not session.over:
+                if span.start is None or span.cursor is None:
+                    if span.ended:
+                        break
+                    span.cursor = span.start
+                    if span.start is None:
+                        await self._buffer.more(self._buffer.head + 1)
+                    continue
+                self._skip_lost(span, ear)
+                # So much that the next chunk comes out of the path as soon as it can, and no sooner.
+                want = max(sent + ahead - ear.placement.fed, _LEAST_READ)
+                at, payload = self._read(span, want)
+                if not payload:
+                    if span.ended and span.cursor >= span.until_or_head(self._buffer.head):
+                        break
+                    await self._buffer.more(span.cursor + want)
+                    continue
+                ear.placement.feed(at, len(payload))
+                span.cursor = at + len(payload)
+                for chunk in path.push(payload):
+                    sent += _CHUNK
+                    await self._send(session, ear, chunk, len(chunk) / bytes_per_ms, sent)
+            for chunk in [] if session.over else path.finish():
+                sent += _CHUNK
+                await self._send(session, ear, chunk, len(chunk) / bytes_per_ms, sent)
+        finally:
+            rotation.cancel()
+            session.terminate()
+
+    def _read(self, span: Span, want: int) -> tuple[int, bytes]:
+        """The next bytes of a span: as many as wanted, or what is there before a hole or the span's end."""
+        assert span.cursor is not None
+        end = span.until_or_head(self._buffer.head)
+        at, payload = self._buffer.read(span.cursor, min(want + _LEAST_READ, max(0, end - span.cursor)))
+        if at >= end:
+            return end, b""
+        payload = payload[: end - at]
+        behind = at + len(payload)
+        if len(payload) >= want or behind < self._buffer.head or (span.ended and behind >= end):
+            return at, payload
+        return at, b""
+
+    def _skip_lost(self, span: Span, ear: Ear) -> None:
+        """What gave way in the buffer before it was heard is said."""
+        assert span.cursor is not None
+        floor = self._buffer.floor
+        if ear.from_ is None:
+            if floor > span.cursor:
+                self.gap(self._unheard_from(span.cursor), floor, "provider_outage")
+                span.cursor = floor
+            ear.from_ = span.cursor
+        elif floor > span.cursor:
+            self.gap(span.cursor, floor, "overflow")
+            span.cursor = floor
+
+    async def _send(self, session: Session, ear: Ear, chunk: bytes, ms: float, sent: int) -> None:
+        while (wait := session.pace.wait(ms, self._loop.time())) > 0:
+            await session.pause(wait)
+            if session.over:
+                return
+        if session.state is not State.OPEN:
+            return
+        await session.send(chunk, ms)
+        now = self._loop.time()
+        self._sent_seconds.inc(ms / 1000)
+        delays = [now - arrived for arrived in self._buffer.arrivals(ear.placement.position(sent))]
+        self._metrics.audio_delay_seconds.observe_many(delays)
+
+    async def _relay(self, span: Span, session: Session, ear: Ear) -> None:
+        """Before a session's time is over, open the next one, and cut over to it where nobody speaks."""
+        lifetime = session.lifetime_seconds
+        window = min(ROTATE_BEFORE_SECONDS, lifetime * _ROTATE_SHARE)
+        assert session.begun_at is not None
+        expires = session.begun_at + lifetime
+        await asyncio.sleep(expires - window - self._loop.time())
+        successor = self._new_span(None)
+        self._relays.append(successor)
+        relayed = False
+        try:
+            if await self._session_for(successor) is None or session.over or span.ended:
+                return
+            cut = await self._pause_in_speech(ear, expires, window)
+            if session.over or span.ended or span.cursor is None:
+                return
+            overlap = cut if cut is not None else self._overlap(ear)
+            at = self._buffer.head if cut is None else cut
+            relayed = True
+            ear.cut(overlap, at)
+            self._end_span(span, at)
+            successor.start = successor.cursor = overlap
+            successor.again = overlap < at
+            if successor.again and successor.ear is not None:
+                successor.ear.hear_again_from(overlap)
+            self._spans.append(successor)
+            successor.task = self._nursery.start(
+                self._hear(successor), name=f"{self.party.track} {successor.number} of {self._call.id}"
+            )
+        finally:
+            self._relays.remove(successor)
+            if not relayed:
+                if successor.session is not None:
+                    successor.session.terminate()
+                Ear.publish(self._call, self.party, self._metrics, self.transcript.span_over(successor.number))
+
+    async def _pause_in_speech(self, ear: Ear, expires: float, window: float) -> int | None:
+        """Wait for a position where nobody speaks; None where there was none in time."""
+        last = expires - min(_CUT_BEFORE_SECONDS, window / 2)
+        while (now := self._loop.time()) < last:
+            head = self._buffer.head
+            _, payload = self._buffer.read(head - _PAUSE_MS * SAMPLES_PER_MS, _PAUSE_MS * SAMPLES_PER_MS)
+            silent = not payload or quiet.voiced_ms(payload, self._encoding) == 0
+            # In the first half of the time only a pause between turns will do.
+            if silent and (ear.open_at is None or now > expires - window / 2):
+                return head
+            await asyncio.sleep(_LOOK_SECONDS)
+        return None
+
+    def _overlap(self, ear: Ear) -> int:
+        """Where the next session hears on from, if the cut may go through a word."""
+        head = self._buffer.head
+        low = max(head - _OVERLAP, ear.from_ or head, self._buffer.floor)
+        at, payload = self._buffer.read(low, _OVERLAP // 2)
+        pauses = quiet.runs(payload, self._encoding, _SHORTEST_PAUSE_MS // 2) if at == low else []
+        return low + pauses[0][0] * SAMPLES_PER_MS if pauses else low

@@ -1,0 +1,73 @@
+"""
+Whether a session that looks open still carries anything. Pure.
+
+A half-open link keeps its socket: our bytes go nowhere. What shows it: heartbeats whose `total_audio_received_ms` does not
+grow while we send; no message at all where a heartbeat is due every 5 s; our own send buffer, full and not moving. Each is
+noticed within 12 s.
+"""
+
+from collections import deque
+from typing import Final
+
+UNHEARD_MS: Final = 2500.0
+"""Audio sent a second before a heartbeat that it should have counted."""
+QUIET_SECONDS: Final = 10.5
+STUCK_SECONDS: Final = 5.0
+
+
+class Liveness:
+    """Told of what is sent and said, it says since when nothing gets through; the session that opened at `now`."""
+
+    def __init__(self, now: float, *, heartbeats: bool) -> None:
+        self.proven_ms = 0.0
+        """Audio that has certainly arrived there; all that was sent where the service does not say."""
+        self._heartbeats = heartbeats
+        self._heard_at = now
+        self._sent_ms = 0.0
+        self._sending_since: float | None = None
+        self._still_since: float | None = None
+        """A heartbeat came then that counted no more than the one before."""
+        self._log: deque[tuple[float, float]] = deque([(now, 0.0)], maxlen=64)
+
+    def sending(self, now: float) -> None:
+        """A chunk is being handed to the socket."""
+        if self._sending_since is None:
+            self._sending_since = now
+
+    def sent(self, ms: float, now: float) -> None:
+        """It has been handed over."""
+        self._sending_since = None
+        self._sent_ms += ms
+        if now - self._log[-1][0] >= 0.5:
+            self._log.append((now, self._sent_ms))
+        if not self._heartbeats:
+            self.proven_ms = self._sent_ms
+
+    def heard(self, now: float) -> None:
+        """Any message came."""
+        self._heard_at = now
+
+    def heartbeat(self, received_ms: float | None, now: float) -> None:
+        """The service counted our audio."""
+        self._heard_at = now
+        if received_ms is None:
+            return
+        if received_ms > self.proven_ms:
+            self.proven_ms = received_ms
+            self._still_since = None
+        else:
+            self._still_since = now
+
+    def stalled(self, now: float) -> str | None:
+        """Why nothing gets through any more, if so."""
+        if self._sending_since is not None and now - self._sending_since >= STUCK_SECONDS:
+            return "our send buffer does not move"
+        if not self._heartbeats:
+            return None
+        if now - self._heard_at >= QUIET_SECONDS:
+            return "no heartbeat"
+        if self._still_since is not None:
+            due = max((ms for at, ms in self._log if at <= self._still_since - 1), default=0.0)
+            if due - self.proven_ms >= UNHEARD_MS:
+                return "our audio does not arrive"
+        return None
