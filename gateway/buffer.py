@@ -58,22 +58,25 @@ class AudioBuffer:
 
         Where that exceeds the capacity the oldest gives way: `floor` rises, and whoever reads sees it.
         """
-        first = self.empty
-        if first:
+        if not payload:
+            return
+        if self.empty:
             self.empty = False
             self.floor = self.head = at
-        at = max(at, self.head)
-        if self._runs and self._runs[-1].end == at:
-            self._runs[-1].data += payload
-        elif payload:
+            self.wake()
+        if at > self.head or not self._runs:
+            at = max(at, self.head)
             self._runs.append(_Run(at, bytearray(payload)))
-        self.head = at + len(payload)
+            self.head = at + len(payload)
+        else:
+            self._runs[-1].data += payload
+            self.head += len(payload)
         self._size += len(payload)
         if arrived is not None:
             self._arrivals.append((self.head, arrived))
         if self._size > self.capacity:
             self._give_way()
-        if self._waiter is not None and (first or self.head >= self._wake_at):
+        if self._waiter is not None and self.head >= self._wake_at:
             self.wake()
 
     def forget(self, before: int) -> None:

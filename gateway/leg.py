@@ -55,6 +55,7 @@ _PAUSE_MS: Final = 200
 _LOOK_SECONDS: Final = 0.1
 _SHORTEST_PAUSE_MS: Final = 160
 _VOICE_MS: Final = 60
+_BEFORE_A_WORD: Final = 200 * SAMPLES_PER_MS
 _LEAST_READ: Final = 20 * SAMPLES_PER_MS
 
 
@@ -270,15 +271,15 @@ class Leg:
                 session = span.session
                 assert session is not None
                 try:
-                    await self._speak(span, session, ear)
+                    sent = await self._speak(span, session, ear)
                     await session.ended()
                 finally:
                     session.terminate()
-                if ear.confirmed:
+                if ear.confirmed and sent:
                     span.cursor = span.until
                     self.transcript.disown()
                     break
-                if not self._hear_again(span, session, ear):
+                if not self._hear_again(span, session, ear, all_sent=sent):
                     break
             while not span.ended:  # refused: its audio goes by, and one gap will say so
                 await self._buffer.more(self._buffer.head + SECOND)
@@ -361,12 +362,11 @@ class Leg:
         self._metrics.session_reconnects_total.labels(self._service.code_of(loss)).inc()
         return True
 
-    def _hear_again(self, span: Span, session: Session, ear: Ear) -> bool:
+    def _hear_again(self, span: Span, session: Session, ear: Ear, *, all_sent: bool) -> bool:
         """Whether another session is to hear what this one did not; the span's cursor says from where."""
         span.session = span.ear = None
-        terminating = session.terminate_by is not None
         resume = self._resume_from(span, session, ear)
-        if terminating and ear.open_from is None and not self._voice_unheard(span, resume):
+        if all_sent and ear.open_from is None and not self._voice_unheard(span, resume):
             # "After `Terminate` only an open turn earns a new session"; so does a voice that no turn was made of.
             span.cursor = span.until
             return False
@@ -387,6 +387,8 @@ class Leg:
             stalled = session.loss is not None and session.loss.kind in {"stalled", "unconfirmed"}
             sure_ms = session.live.proven_ms if stalled else session.sent_ms - self._doubtful_ms(session)
             low = ear.placement.position_ms(max(0.0, sure_ms)) - BEFORE_A_LOSS
+            # What is final needs no second hearing: its last word is enough to hear on from.
+            low = max(low, self._unheard_from(low) - _BEFORE_A_WORD)
             high = low + SECOND
         low = max(low, ear.from_)
         if high > low:
@@ -437,8 +439,8 @@ class Leg:
 
     # One session
 
-    async def _speak(self, span: Span, session: Session, ear: Ear) -> None:
-        """Feed a session until its span ends, then say Terminate; or until it is lost."""
+    async def _speak(self, span: Span, session: Session, ear: Ear) -> bool:
+        """Feed a session until its span ends, then say Terminate; False where it was lost before all was sent."""
         rotation = self._nursery.start(self._relay(span, session, ear), name=f"relay {session.key}")
         speech = session.speech
         rate = int(str(speech.get("sample_rate", 16000)))
@@ -448,11 +450,12 @@ class Leg:
         sent = 0
         try:
             while not session.over:
-                if span.start is None or span.cursor is None:
-                    if span.ended:
-                        break
-                    span.cursor = span.start
-                    if span.start is None:
+                if span.cursor is None:
+                    if span.start is not None:
+                        span.cursor = span.start
+                    elif span.ended:
+                        return True
+                    else:
                         await self._buffer.more(self._buffer.head + 1)
                     continue
                 self._skip_lost(span, ear)
@@ -461,17 +464,15 @@ class Leg:
                 at, payload = self._read(span, want)
                 if not payload:
                     if span.ended and span.cursor >= span.until_or_head(self._buffer.head):
-                        break
+                        return await self._send_all(session, ear, path.finish(), bytes_per_ms, sent)
                     await self._buffer.more(span.cursor + want)
                     continue
                 ear.placement.feed(at, len(payload))
                 span.cursor = at + len(payload)
-                for chunk in path.push(payload):
-                    sent += _CHUNK
-                    await self._send(session, ear, chunk, len(chunk) / bytes_per_ms, sent)
-            for chunk in [] if session.over else path.finish():
-                sent += _CHUNK
-                await self._send(session, ear, chunk, len(chunk) / bytes_per_ms, sent)
+                chunks = path.push(payload)
+                await self._send_all(session, ear, chunks, bytes_per_ms, sent)
+                sent += _CHUNK * len(chunks)
+            return False
         finally:
             rotation.cancel()
             session.terminate()
@@ -501,6 +502,13 @@ class Leg:
         elif floor > span.cursor:
             self.gap(span.cursor, floor, "overflow")
             span.cursor = floor
+
+    async def _send_all(self, session: Session, ear: Ear, chunks: list[bytes], bytes_per_ms: int, sent: int) -> bool:
+        """Send chunks one after another; *sent* samples went before. False where the session was lost first."""
+        for chunk in chunks:
+            sent += _CHUNK
+            await self._send(session, ear, chunk, len(chunk) / bytes_per_ms, sent)
+        return not session.over
 
     async def _send(self, session: Session, ear: Ear, chunk: bytes, ms: float, sent: int) -> None:
         while (wait := session.pace.wait(ms, self._loop.time())) > 0:

@@ -31,7 +31,9 @@ class Nursery:
 
     def start(self, work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
         """Run *work* as a task of its own."""
-        return self._group.create_task(_guarded(work, name), name=name)
+        task = self._group.create_task(_guarded(work, name), name=name)
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step
+        return task
 
 
 async def _guarded(work: Coroutine[Any, Any, None], name: str) -> None:

@@ -193,7 +193,7 @@ class Timeline:
         missing = chunk - self._next
         if missing < 0:
             if hole < _JITTER and (hole < -_JITTER or missing >= -_REPEATS):
-                if hole <= -_BACK:
+                if hole <= -_BACK and not self._was_passed_over(chunk):
                     self._set_aside(chunk, frame, out)
                 else:
                     self._drop(chunk)
@@ -232,13 +232,16 @@ class Timeline:
 
     def _drop(self, chunk: int) -> None:
         assert self._next is not None
-        if any(low <= chunk < high for low, high in self._passed_over):
+        if self._was_passed_over(chunk):
             self._waits_in_vain = 0  # so it was worth waiting for
             self.late += 1
         elif self._first <= chunk < self._next:
             self.repeated += 1
         else:
             self.late += 1
+
+    def _was_passed_over(self, chunk: int) -> bool:
+        return any(low <= chunk < high for low, high in self._passed_over)
 
     def _drain(self, out: list[Audio | Gap]) -> None:
         """Let out what is held as far as nothing need be waited for."""

@@ -1,0 +1,175 @@
+"""
+A command of this package as a process of its own, for as long as it is needed: `python -m gateway COMMAND`.
+
+It is ready when it has printed its addresses (`listening NAME=URL`), and is ended by SIGTERM, with patience, then by
+SIGKILL. What it wrote on standard error is kept, its last lines, for whoever has to say why it would not start.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections import deque
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+START_SECONDS: Final = 20.0
+_KEPT_LINES: Final = 200
+_LISTENING: Final = re.compile(r"listening (\w+)=(\S+)")
+_OURS: Final = ("GATEWAY_", "ASSEMBLYAI_")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class NotStarted(Exception):
+    """The process ended, or said nothing, before it was ready; the message holds its last words."""
+
+
+class _Pipes(asyncio.SubprocessProtocol):
+    """What the process writes, a line at a time; `changed` is set at each line of addresses and at the end."""
+
+    def __init__(self) -> None:
+        self.listening: dict[str, str] = {}
+        self.errors: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.changed = asyncio.Event()
+        self.exited = asyncio.Event()
+        self._unended = {1: b"", 2: b""}
+
+    def pipe_data_received(self, fd: int, data: bytes | str) -> None:
+        assert isinstance(data, bytes)
+        *lines, self._unended[fd] = (self._unended[fd] + data).split(b"\n")
+        for line in lines:
+            self._line(fd, line.decode(errors="replace").rstrip())
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        rest = self._unended.pop(fd, b"")
+        if rest:
+            self._line(fd, rest.decode(errors="replace").rstrip())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has exited, and its pipes are read to the end."""
+        self.exited.set()
+        self.changed.set()
+
+    def _line(self, fd: int, line: str) -> None:
+        if fd == 2:
+            self.errors.append(line)
+        elif found := _LISTENING.search(line):
+            self.listening[found[1]] = found[2]
+            self.changed.set()
+
+
+class Command:
+    """One process, while it is entered. *expects* are the names of the addresses that it must print."""
+
+    def __init__(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        expects: Collection[str] = (),
+        start_seconds: float = START_SECONDS,
+        stop_seconds: float = 15.0,
+        program: tuple[str, ...] = ("-m", "gateway"),
+    ) -> None:
+        self.name = " ".join(arguments[:1] or program[-1:])
+        self._told = (sys.executable, *program, *arguments)
+        # The operator's settings are not this process's: what it needs it is given.
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        self._environment |= {"PYTHONUNBUFFERED": "1", **(environment or {})}
+        self._expects = frozenset(expects)
+        self._start_seconds = start_seconds
+        self._stop_seconds = stop_seconds
+        self._pipes = _Pipes()
+        self._transport: asyncio.SubprocessTransport | None = None
+
+    async def __aenter__(self) -> Self:
+        """
+        Start it, and wait until it is ready.
+
+        Raises:
+            NotStarted: It is not.
+        """
+        # A session of its own: Ctrl-C is ours alone, and its end is asked for in order.
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: self._pipes, *self._told, stdin=None, env=self._environment, start_new_session=True
+        )
+        self._transport = transport
+        pipes = self._pipes
+        try:
+            async with asyncio.timeout(self._start_seconds):
+                while not pipes.exited.is_set() and not self._expects <= set(pipes.listening):
+                    pipes.changed.clear()
+                    await pipes.changed.wait()
+        except TimeoutError:
+            await self.stop()
+            raise NotStarted(self._complaint(f"was not ready within {self._start_seconds:g} s")) from None
+        except BaseException:
+            await self.stop()
+            raise
+        if pipes.exited.is_set():
+            await self.stop()
+            raise NotStarted(self._complaint(f"exited with {self.exit_code}"))
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.stop()
+
+    @property
+    def listening(self) -> Mapping[str, str]:
+        """Addresses by name, as printed."""
+        return self._pipes.listening
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._transport is not None
+        return self._transport.get_pid()
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return None if self._transport is None else self._transport.get_returncode()
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it wrote on standard error."""
+        return "\n".join(self._pipes.errors)
+
+    async def exited(self) -> None:
+        """Wait for its end."""
+        await self._pipes.exited.wait()
+
+    async def stop(self) -> int | None:
+        """End it now; its exit code."""
+        transport = self._transport
+        if transport is None:
+            return None
+        try:
+            if not self._pipes.exited.is_set():
+                with suppress(ProcessLookupError):
+                    transport.send_signal(signal.SIGTERM)
+                async with asyncio.timeout(self._stop_seconds):
+                    await self._pipes.exited.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                transport.kill()
+            await self._pipes.exited.wait()
+        finally:
+            transport.close()  # which also kills what still runs
+        return transport.get_returncode()
+
+    def _complaint(self, what: str) -> str:
+        said = f":\n{self.last_words}" if self._pipes.errors else ", without a word"
+        return f"`gateway {self.name}` {what}{said}"
+
+
+def usage(pid: int) -> tuple[float, int]:
+    """CPU seconds so far and resident bytes of a process; Linux only, zeros elsewhere."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0, 0
+    return (int(fields[11]) + int(fields[12])) / _TICKS, int(fields[21]) * _PAGE
