@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import deliveries, emulator, serve, token
+from gateway.cli import check, deliveries, emulator, healthcheck, schema, serve, token
 
-_COMMANDS = (serve, emulator, deliveries, token)
+_COMMANDS = (serve, check, emulator, deliveries, token, schema, healthcheck)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
