@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -93,6 +95,82 @@ class Rig:
         assert totals.abandoned == 0, totals
 
 
+def environment(folder: Path, emulator: Emulator, endpoint: Endpoint, **settings: object) -> dict[str, str]:
+    """What a gateway between these two is told."""
+    return {
+        "GATEWAY_HOST": "127.0.0.1",
+        "GATEWAY_PORT": "0",
+        "GATEWAY_ADMIN_PORT": "0",
+        "GATEWAY_PUBLIC_URL": PUBLIC,
+        "ASSEMBLYAI_API_KEY": "a-key",
+        "GATEWAY_ASSEMBLYAI_URL": emulator.url,
+        "GATEWAY_TWILIO_AUTH_TOKENS": AUTH_TOKEN,
+        "GATEWAY_TELNYX_STREAM_TOKENS": TELNYX_TOKEN,
+        "GATEWAY_SIGNALWIRE_STREAM_TOKENS": TELNYX_TOKEN,
+        "GATEWAY_WEBHOOK_URL": endpoint.url,
+        "GATEWAY_WEBHOOK_SECRETS": ",".join(endpoint.secrets),
+        "GATEWAY_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
+        "GATEWAY_SESSIONS_PER_MINUTE": "6000",
+        "GATEWAY_STORE": f"sqlite:///{folder}/gateway.db",
+        **{f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()},
+    }
+
+
+class Process:
+    """A gateway in a process of its own, which a test may kill."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.environ = environ
+        self.carriers = self.admin = ""
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it, and wait until it listens."""
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "serve",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"]} | self.environ,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        async with asyncio.timeout(20):
+            for _ in range(2):
+                line = (await self._process.stdout.readline()).decode()
+                name, _, url = line.strip().partition("=")
+                assert url, f"exit {await self._process.wait()}"
+                setattr(self, name.removeprefix("listening "), url)
+        self.carriers = self.carriers.replace("http", "ws", 1)
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def exited(self, seconds: float = 30) -> int:
+        """Wait for its end; gives its exit code."""
+        assert self._process is not None
+        return await asyncio.wait_for(self._process.wait(), seconds)
+
+    async def end(self) -> None:
+        """Whatever became of it, it is gone afterwards."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def process_rig(
+    folder: Path, faults: Faults | None = None, **settings: object
+) -> AsyncIterator[tuple[Rig, Process]]:
+    """As `rig`, with the gateway as a process."""
+    async with Emulator(faults=faults or Faults()) as emulator, Endpoint() as endpoint, aiohttp.ClientSession() as http:
+        process = Process(environment(folder, emulator, endpoint, **settings))
+        try:
+            await process.start()
+            yield Rig(emulator, endpoint, process.carriers, process.admin, Asked(), http), process
+        finally:
+            await process.end()
+
+
 @asynccontextmanager
 async def rig(folder: Path, faults: Faults | None = None, **settings: object) -> AsyncIterator[Rig]:
     """A gateway, ready; leaving it drains it."""
@@ -102,23 +180,7 @@ async def rig(folder: Path, faults: Faults | None = None, **settings: object) ->
         aiohttp.ClientSession() as http,
         asyncio.TaskGroup() as group,
     ):
-        environ = {
-            "GATEWAY_HOST": "127.0.0.1",
-            "GATEWAY_PORT": "0",
-            "GATEWAY_ADMIN_PORT": "0",
-            "GATEWAY_PUBLIC_URL": PUBLIC,
-            "ASSEMBLYAI_API_KEY": "a-key",
-            "GATEWAY_ASSEMBLYAI_URL": emulator.url,
-            "GATEWAY_TWILIO_AUTH_TOKENS": AUTH_TOKEN,
-            "GATEWAY_TELNYX_STREAM_TOKENS": TELNYX_TOKEN,
-            "GATEWAY_SIGNALWIRE_STREAM_TOKENS": TELNYX_TOKEN,
-            "GATEWAY_WEBHOOK_URL": endpoint.url,
-            "GATEWAY_WEBHOOK_SECRETS": ",".join(endpoint.secrets),
-            "GATEWAY_WEBHOOK_ALLOW_CIDRS": "127.0.0.0/8",
-            "GATEWAY_SESSIONS_PER_MINUTE": "6000",
-            "GATEWAY_STORE": f"sqlite:///{folder}/gateway.db",
-            **{f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()},
-        }
+        environ = environment(folder, emulator, endpoint, **settings)
         lines: asyncio.Queue[str] = asyncio.Queue()
         stop = Asked()
         running = group.create_task(app.serve(load(environ), lines.put_nowait, stop))
