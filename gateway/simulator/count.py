@@ -39,7 +39,7 @@ def compare(spoken: Sequence[int], heard: Sequence[int], cut: Sequence[int] = ()
 
     *cut* are the places in *spoken* of words that were not sent whole: they may be heard or not, and are no loss.
     """
-    kept = _common(spoken, heard)
+    kept = aligned(spoken, heard)
     matched_spoken = {place for place, _ in kept}
     matched_heard = {place for _, place in kept}
     maybe = set(cut)
@@ -58,9 +58,9 @@ def compare(spoken: Sequence[int], heard: Sequence[int], cut: Sequence[int] = ()
     )
 
 
-def _common(one: Sequence[int], other: Sequence[int]) -> list[tuple[int, int]]:
+def aligned(one: Sequence[int], other: Sequence[int]) -> list[tuple[int, int]]:
     """
-    Pairs of places of a longest common subsequence (Hunt and Szymanski).
+    Pairs of places of words that were heard where they were spoken: a longest common subsequence (Hunt and Szymanski).
 
     What begins and ends alike is taken at once, which is nearly always all.
     """

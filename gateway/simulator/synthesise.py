@@ -24,43 +24,46 @@ _LOUDNESS: Final = 2500.0
 """RMS of each sentence, of 32767: about -22 dBFS, as telephone speech is levelled."""
 _TILT: Final = 0.8
 """Pre-emphasis: a handset's microphone path rises towards 3 kHz, which these voices were not recorded through."""
-_LEAD_MS: Final = 400
-_TAIL_MS: Final = 1200
+_LEAD_MS: Final = 300
+_BREATH_MS: Final = 350
+"""Between two sentences of a turn: shorter than what ends one."""
+_TAIL_MS: Final = 1000
 
 
 class Line(NamedTuple):
-    """One turn: `pause_ms` after the one before it. `stretch` slows the voice down."""
+    """One turn: its sentences, synthesised one by one; *pause_ms* after the turn before. *stretch* slows the voice down."""
 
     track: Track
-    text: str
+    sentences: tuple[str, ...]
     stretch: float = 1.0
     pause_ms: int = 500
 
 
 SCRIPT: Final = (
-    Line("outbound", "Good morning and welcome to customer service. How can I help you today?", 1.1),
-    Line("inbound", "I ordered a new computer last week, and I would like to know when it will be delivered."),
-    Line("outbound", "Of course. Can you give me the order number please?"),
-    Line("inbound", "Three hundred and twenty seven.", 1.1, 700),
-    Line("outbound", "Let me see what I can find. Your order will be delivered on Friday afternoon.", 1.1),
-    Line("inbound", "Friday is not good for me. Can you deliver it on Saturday?", 1.1),
-    Line("outbound", "Yes, we can deliver it on Saturday. The driver will call you in the morning.", 1.0, 700),
-    Line("inbound", "That would be wonderful. Thank you very much."),
-    Line("outbound", "You are very welcome. Have a nice weekend.", 1.2),
+    Line("outbound", ("Good morning and welcome to customer service.", "How can I help you today?")),
+    Line("inbound", ("I ordered a new computer last week, and I would like to know when it will be delivered.",)),
+    Line("outbound", ("Of course.", "Can you give me the order number please?")),
+    Line("inbound", ("Three hundred and twenty seven.",), 1.15, 700),
+    Line("outbound", ("I have it here.", "It will be delivered on Friday afternoon.")),
+    Line("inbound", ("I am at work on Friday.", "Can you deliver it on Saturday?"), 1.2),
+    Line("outbound", ("Yes, we can deliver it on Saturday.", "The driver will call you in the morning."), 1.0, 700),
+    Line("inbound", ("Thank you very much for your help.",), 1.2),
+    Line("outbound", ("We will see you on Saturday.", "Have a nice weekend.")),
 )
 
 
 def main() -> None:
-    """Write the call and what is said in it, and when."""
+    """Write the call, and what is said in it and when."""
     spoken: list[bundled.Sentence] = []
-    at_ms = _LEAD_MS
     pieces: list[tuple[Track, int, bytes]] = []
+    at_ms = _LEAD_MS
     for line in SCRIPT:
         at_ms += line.pause_ms
-        audio = speak(VOICES[line.track], line.text, line.stretch)
+        pause = g711.SILENCE["PCMU"] * (_BREATH_MS * 8)
+        audio = pause.join(speak(VOICES[line.track], sentence, line.stretch) for sentence in line.sentences)
         pieces.append((line.track, at_ms, audio))
         end_ms = at_ms + len(audio) // 8
-        spoken.append(bundled.Sentence(line.track, at_ms, end_ms, line.text))
+        spoken.append(bundled.Sentence(line.track, at_ms, end_ms, " ".join(line.sentences)))
         at_ms = end_ms
     tracks = {track: bytearray(g711.SILENCE["PCMU"] * (8 * (at_ms + _TAIL_MS))) for track in TRACKS}
     for track, start_ms, audio in pieces:

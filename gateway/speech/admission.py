@@ -1,5 +1,5 @@
 """
-New sessions a minute: one bucket for the whole account, and a circuit that opens when the account itself is refused.
+New sessions a minute: one count for the whole account, and a circuit that opens when the account itself is refused.
 
 Who lost a session goes first, then the second leg of a call that has one, then new calls; within each, first come first served.
 The state is pure (`Bucket`, `Circuit`); `Admission` is the door over them.
@@ -8,36 +8,54 @@ The state is pure (`Bucket`, `Circuit`); `Admission` is the door over them.
 import asyncio
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal
 
 Priority = Literal["again", "second", "new"]
 _ORDER: Final[dict[Priority, int]] = {"again": 0, "second": 1, "new": 2}
 
+WINDOW_SECONDS: Final = 60.5
+"""A minute, and what one handshake may take longer than another: the account counts where they arrive."""
 PROBE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 12.0
+"""A try that is not told by then is not waited for: a little longer than a `Begin` may take."""
 CROWDED_SECONDS: Final = 3.0
 _MOST_CROWDED: Final = 30.0
 
 
 class Bucket:
-    """A minute's worth of sessions at once, filled again over a minute; it rests while the service says "too many"."""
+    """
+    At most so many sessions in any minute, all of them at once if need be; it rests while the service says "too many".
+
+    After such a rest it gives one, and then as many as a minute's worth spread evenly, until it is full again.
+    """
 
     def __init__(self, per_minute: int, now: float) -> None:
-        self._capacity = float(per_minute)
+        self._capacity = per_minute
+        self._opened: deque[float] = deque()
         self._level = float(per_minute)
         self._at = now
-        self._closed_until = 0.0
+        self._closed_until = now
         self._crowded = 0
 
     def wait(self, now: float) -> float:
         """Seconds until a session may be opened; 0 if it may now."""
-        level = min(self._capacity, self._level + (now - self._at) * self._capacity / 60)
-        return max(self._closed_until - now, (1 - level) / self._capacity * 60, 0.0)
+        self._forget(now)
+        full = self._opened[-self._capacity] + WINDOW_SECONDS - now if len(self._opened) >= self._capacity else 0.0
+        return max(self._closed_until - now, full, (1 - self._filled(now)) / self._capacity * 60, 0.0)
 
     def take(self, now: float) -> None:
-        """One was opened."""
-        self._level = min(self._capacity, self._level + (now - self._at) * self._capacity / 60) - 1
-        self._at = now
+        """One is opened."""
+        self._level, self._at = self._filled(now) - 1, now
+        self._opened.append(now)
+
+    def give_back(self, now: float) -> None:
+        """One that was taken never came to the service."""
+        self._level, self._at = min(self._capacity, self._filled(now) + 1), now
+        self._forget(now)
+        if self._opened:
+            self._opened.popleft()  # whichever it was: the oldest frees the least
 
     def crowded(self, now: float, chance: float) -> None:
         """The service said "too many sessions": everybody rests, longer each time in a row; *chance* is 0 to 1."""
@@ -46,11 +64,18 @@ class Bucket:
         pause = min(_MOST_CROWDED, CROWDED_SECONDS * 2**self._crowded) * (0.75 + 0.25 * chance)
         self._crowded = min(self._crowded + 1, 5)
         self._closed_until = now + pause
-        self._level, self._at = min(self._level, 1.0), now
+        self._level, self._at = 1.0, self._closed_until
 
     def began(self) -> None:
         """A session began: the account is not full."""
         self._crowded = 0
+
+    def _filled(self, now: float) -> float:
+        return min(self._capacity, self._level + max(0.0, now - self._at) * self._capacity / 60)
+
+    def _forget(self, now: float) -> None:
+        while self._opened and self._opened[0] <= now - WINDOW_SECONDS:
+            self._opened.popleft()
 
 
 class Circuit:
@@ -60,38 +85,44 @@ class Circuit:
         self.why: str | None = None
         """Why it is open; None while it is closed."""
         self._probe_at = 0.0
-        self._probing = False
+        self._trying = 0
+        self._tried_at = 0.0
 
-    def wait(self, now: float) -> float | None:
-        """Seconds until one may try; None while another does."""
+    def wait(self, now: float) -> float:
+        """Seconds until one may try; 0 if it may now."""
         if self.why is None:
             return 0.0
-        return None if self._probing else max(0.0, self._probe_at - now)
+        wait = max(0.0, self._probe_at - now)
+        # Those that were on their way when it opened are probes too.
+        return max(wait, self._tried_at + PATIENCE_SECONDS - now) if self._trying else wait
 
-    def took(self) -> None:
+    def took(self, now: float) -> None:
         """One tries."""
-        self._probing = self.why is not None
+        self._trying += 1
+        self._tried_at = now
+
+    def told(self, now: float, *, asked: bool = True) -> None:
+        """A try is over; *asked* tells whether the next one should wait."""
+        self._trying = max(0, self._trying - 1)
+        self._probe_at = now + PROBE_SECONDS if asked else self._probe_at
 
     def refused(self, why: str, now: float) -> None:
         """The account was refused."""
         self.why = why
-        self._probing = False
         self._probe_at = now + PROBE_SECONDS
-
-    def let_go(self, now: float) -> None:
-        """A try ended without an answer about the account."""
-        if self._probing:
-            self._probing = False
-            self._probe_at = now + PROBE_SECONDS
 
     def began(self) -> None:
         """A session began: the account is good."""
         self.why = None
-        self._probing = False
 
 
 class Admission:
-    """Whose turn it is to open a session."""
+    """
+    Whose turn it is to open a session.
+
+    What became of each that was let in is told once: `began`, `crowded`, `refused` or `ended`. One that began and was lost
+    for the account's sake later tells that too, with `begun`.
+    """
 
     def __init__(self, per_minute: int, clock: Callable[[], float], chance: Callable[[], float]) -> None:
         self._clock = clock
@@ -109,39 +140,53 @@ class Admission:
 
     def waiting(self) -> int:
         """How many wait."""
-        return sum(not place.done() for _, _, place in self._line)
+        return len(self._line)
 
     async def enter(self, priority: Priority) -> None:
-        """Wait until a session may be opened. What became of it must be told: `began`, `crowded`, `refused` or `ended`."""
-        place = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._line, (_ORDER[priority], next(self._numbers), place))
+        """Wait until a session may be opened."""
+        place = (_ORDER[priority], next(self._numbers), asyncio.get_running_loop().create_future())
+        heapq.heappush(self._line, place)
         self._admit()
         try:
-            await place
+            await place[2]
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():  # let in, and gone in the same moment
-                self.ended()
+            if place in self._line:
+                self._line.remove(place)
+                heapq.heapify(self._line)
+                self._admit()
+            else:  # let in, and gone in the same moment
+                self.ended(asked=False)
             raise
 
     def began(self) -> None:
         """It began."""
+        self._circuit.told(self._clock())
         self._circuit.began()
         self._bucket.began()
         self._admit()
 
-    def crowded(self) -> None:
+    def crowded(self, *, begun: bool = False) -> None:
         """The account opens too many."""
-        self._bucket.crowded(self._clock(), self._chance())
-        self.ended()
-
-    def refused(self, why: str) -> None:
-        """The account is refused: key, funds."""
-        self._circuit.refused(why, self._clock())
+        now = self._clock()
+        if not begun:
+            self._circuit.told(now)
+        self._bucket.crowded(now, self._chance())
         self._admit()
 
-    def ended(self) -> None:
-        """It never began, for a reason of its own."""
-        self._circuit.let_go(self._clock())
+    def refused(self, why: str, *, begun: bool = False) -> None:
+        """The account is refused: key, funds."""
+        now = self._clock()
+        if not begun:
+            self._circuit.told(now)
+        self._circuit.refused(why, now)
+        self._admit()
+
+    def ended(self, *, asked: bool = True) -> None:
+        """It never began, for a reason of its own; *asked* tells whether the service itself was reached at all."""
+        now = self._clock()
+        self._circuit.told(now, asked=asked)
+        if not asked:
+            self._bucket.give_back(now)
         self._admit()
 
     def _admit(self) -> None:
@@ -149,17 +194,11 @@ class Admission:
             self._timer.cancel()
             self._timer = None
         while self._line:
-            if self._line[0][2].done():
-                heapq.heappop(self._line)
-                continue
             now = self._clock()
-            probe = self._circuit.wait(now)
-            if probe is None:
-                return
-            wait = max(probe, self._bucket.wait(now))
+            wait = max(self._circuit.wait(now), self._bucket.wait(now))
             if wait > 0:
                 self._timer = asyncio.get_running_loop().call_later(wait + 0.001, self._admit)
                 return
             self._bucket.take(now)
-            self._circuit.took()
+            self._circuit.took(now)
             heapq.heappop(self._line)[2].set_result(None)

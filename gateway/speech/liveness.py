@@ -20,10 +20,12 @@ class Liveness:
 
     def __init__(self, now: float, *, heartbeats: bool) -> None:
         self.proven_ms = 0.0
-        """Audio that has certainly arrived there; all that was sent where the service does not say."""
+        """Audio that has certainly arrived there; what was sent where the service does not say."""
         self._heartbeats = heartbeats
         self._heard_at = now
         self._sent_ms = 0.0
+        self._counted: float | None = None
+        """By the last heartbeat that had a count."""
         self._sending_since: float | None = None
         self._still_since: float | None = None
         """A heartbeat came then that counted no more than the one before."""
@@ -51,12 +53,14 @@ class Liveness:
         """The service counted our audio."""
         self._heard_at = now
         if received_ms is None:
+            if self._counted is None:  # it never says
+                self.proven_ms = max(self.proven_ms, self._sent_by(now - 1))
             return
-        if received_ms > self.proven_ms:
-            self.proven_ms = received_ms
-            self._still_since = None
-        else:
-            self._still_since = now
+        # Counted is what arrived, or what was heard so far: either grows while audio comes. It may begin anew there.
+        grew = received_ms > (self._counted or 0.0)
+        self._counted = received_ms
+        self._still_since = None if grew else now
+        self.proven_ms = max(self.proven_ms, min(received_ms, self._sent_ms))
 
     def stalled(self, now: float) -> str | None:
         """Why nothing gets through any more, if so."""
@@ -66,8 +70,9 @@ class Liveness:
             return None
         if now - self._heard_at >= QUIET_SECONDS:
             return "no heartbeat"
-        if self._still_since is not None:
-            due = max((ms for at, ms in self._log if at <= self._still_since - 1), default=0.0)
-            if due - self.proven_ms >= UNHEARD_MS:
-                return "our audio does not arrive"
-        return None
+        if self._still_since is None or self._sent_by(self._still_since - 1) - self.proven_ms < UNHEARD_MS:
+            return None
+        return "our audio does not arrive"
+
+    def _sent_by(self, then: float) -> float:
+        return max((ms for at, ms in self._log if at <= then), default=0.0)

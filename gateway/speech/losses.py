@@ -46,12 +46,31 @@ class Loss(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """Of metrics: a code, or `connect` where there was no answer at all."""
+        """Of metrics, one of `LABELS`: a code, or `connect` where there was no answer at all."""
         if self.code is None:
             return "1006" if self.begun else "connect"
         if self.kind == "http":
             return "429" if self.code == 429 else "5xx" if self.code >= 500 else "connect"
-        return str(self.code) if self.code < 4000 else "1011"
+        return str(self.code) if str(self.code) in LABELS else "1011"
+
+
+LABELS: Final = frozenset({"connect", "429", "5xx", *map(str, (1000, 1001, 1006, 1008, 1011, 1012, 1013)), *map(str, range(3005, 3010))})  # fmt: skip
+
+_GOES_WITH: Final = (
+    (3009, r"too many|concurrent sessions"),
+    (3008, r"session expired"),
+    (1008, r"unauthorized|not authorized|api key|signature has expired|balance|insufficient|account"),
+    (3006, r"input validation|inactivity|invalid (json|message)"),
+    (3007, r"input duration|transmission rate"),
+    (3005, r"session cancelled"),
+)
+
+
+def said(code: int | None, text: str, *, begun: bool) -> Loss:
+    """What an Error message means; where it has no code, the code that its text goes with."""
+    if code is None:
+        code = next((code for code, words in _GOES_WITH if re.search(words, text, re.IGNORECASE)), None)
+    return Loss("error", code, text[:500], begun)
 
 
 Verdict = Literal["now", "fresh", "rest", "crowded", "circuit", "token", "give_up"]
@@ -68,8 +87,8 @@ ROWS: Final[tuple[Row, ...]] = (
     ("3009 of whatever text", lambda it: it.code == 3009, "crowded"),
     ("HTTP 429", lambda it: it.kind == "http" and it.code == 429, "crowded"),
     ("HTTP 401, 402, 403: key, funds, plan", lambda it: it.kind == "http" and it.code in {401, 402, 403}, "circuit"),
-    ("HTTP 408, 425 and 5xx: a load balancer", lambda it: it.kind == "http" and _passes(it.code), "rest"),
-    ("any other HTTP answer: a wrong address or request", lambda it: it.kind == "http", "give_up"),
+    ("any other HTTP 4xx: a wrong address or request", lambda it: it.kind == "http" and _refuses(it.code), "give_up"),
+    ("any other HTTP answer: whoever stands between us and the service", lambda it: it.kind == "http", "rest"),
     ("no connection", lambda it: it.kind in {"unreachable", "overdue"}, "rest"),
     ("no Begin in time", lambda it: it.kind == "no_begin", "now"),
     ("1008, the token was too old", lambda it: it.code == 1008 and bool(_EXPIRED_TOKEN.search(it.text)), "token"),
@@ -79,6 +98,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ("3008: it had lived its time", lambda it: it.code == 3008, "fresh"),
     ("3007 for our rate", lambda it: it.code == 3007 and bool(_RATE.search(it.text)), "rest"),
     ("3007, 1009: our framing; a bug of ours, and a call has to go on", lambda it: it.code in {3007, 1009}, "rest"),
+    ("1013: try again later, by name", lambda it: it.code == 1013, "rest"),
     ("codes of the old service", lambda it: it.code is not None and it.code >= 4000, "rest"),
     ("dropped, going away, restarting, 1000 without Termination, 3005, a stall, a reset", lambda _: True, "now"),
 )  # fmt: skip
@@ -88,8 +108,8 @@ def _answered(loss: Loss) -> bool:
     return loss.code is not None
 
 
-def _passes(status: int | None) -> bool:
-    return status is not None and (status in {408, 425} or status >= 500)
+def _refuses(status: int | None) -> bool:
+    return status is not None and 400 <= status < 500 and status not in {408, 425}
 
 
 def judge(loss: Loss) -> Verdict:
@@ -102,13 +122,15 @@ LONGEST_PAUSE: Final = 5.0
 _FIRST_PAUSE: Final = 0.25
 _AT_ONCE: Final = 3
 HEALTHY_SECONDS: Final = 30.0
+_LIVED_SECONDS: Final = 1.0
 
 
 class Retries:
     """
     A leg's budget: how long to wait before its next session.
 
-    Three at once, then pauses that double; a session that was healthy for 30 s gives the whole budget back.
+    Three at once, then pauses that double; a session that was healthy for 30 s gives the whole budget back. One that had
+    lived its time costs nothing, if it lived at all: a service that ends each as it begins is not asked in a circle.
     """
 
     def __init__(self, chance: Callable[[], float]) -> None:
@@ -117,24 +139,27 @@ class Retries:
         self._at_once = 0
         self._rests = 0
         self._tokens = 0
+        self._lived = 0.0
 
     def healthy(self, seconds: float) -> None:
-        """A session heard for so long."""
+        """A session heard for so long; told before what became of it."""
+        self._lived = seconds
         if seconds >= HEALTHY_SECONDS:
             self._at_once = self._rests = self._tokens = 0
 
     def pause(self, verdict: Verdict) -> float | None:
         """Seconds until the next try; None: give the leg up."""
+        lived, self._lived = self._lived, 0.0
         match verdict:
             case "give_up":
                 return None
-            case "fresh":
+            case "fresh" if lived >= _LIVED_SECONDS:
                 return 0.0
             case "token":
                 self._tokens += 1
                 if self._tokens <= 1:
                     return 0.0
-            case "now":
+            case "now" | "fresh":
                 self._at_once += 1
                 if self._at_once <= _AT_ONCE:
                     return 0.0

@@ -9,6 +9,7 @@ WINDOW_SECONDS: Final = 5.0
 """Contract §4: "at no more than 1.2 × real time averaged over 5 s (up to 1 s of it at once)"."""
 
 _WINDOW_MS: Final = RATE * WINDOW_SECONDS * 1000
+_TOGETHER_SECONDS: Final = 0.05
 
 
 class Pace:
@@ -17,17 +18,18 @@ class Pace:
     def __init__(self, now: float) -> None:
         self._level = BURST_MS
         self._at = now
-        self._sent: deque[tuple[float, float]] = deque()
+        self._sent: deque[tuple[float, float, float]] = deque()
+        """What went lately: from when, until when, how much."""
         self._in_window = 0.0
 
     def wait(self, ms: float, now: float) -> float:
         """Seconds until so much more audio may go; 0 if it may go now."""
         level = min(BURST_MS, self._level + (now - self._at) * 1000 * RATE)
         wait = max(0.0, (ms - level) / (1000 * RATE))
-        while self._sent and self._sent[0][0] <= now - WINDOW_SECONDS:
-            self._in_window -= self._sent.popleft()[1]
+        while self._sent and self._sent[0][1] <= now - WINDOW_SECONDS:
+            self._in_window -= self._sent.popleft()[2]
         over = self._in_window + ms - _WINDOW_MS
-        for at, size in self._sent:
+        for _, at, size in self._sent:
             if over <= 0:
                 break
             over -= size
@@ -39,10 +41,12 @@ class Pace:
         self._level = min(BURST_MS, self._level + (now - self._at) * 1000 * RATE) - ms
         self._at = now
         self._in_window += ms
-        if self._sent and now - self._sent[-1][0] < 0.05:
-            # One entry for what goes together keeps the window short; the later time is the safe one.
-            ms += self._sent.pop()[1]
-        self._sent.append((now, ms))
+        since = now
+        if self._sent and now - self._sent[-1][0] < _TOGETHER_SECONDS:
+            # One entry for what goes together keeps the window short; its end is the safe time for all of it.
+            since, _, together = self._sent.pop()
+            ms += together
+        self._sent.append((since, now, ms))
 
 
 class Backlog:

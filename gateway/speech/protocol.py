@@ -6,12 +6,15 @@ What the service says, and what may follow what in a session. Pure.
         └──────────────────┴──── lost ─────────────┴──▶ LOST
 
 Messages are tolerant: an unknown one or an unknown field is nothing; a known one with a wrong field loses that field, and a
-turn's wrong word loses that word, never the turn. Only what cannot be placed at all is malformed.
+turn's wrong word loses what is wrong with it, never the turn. Only what cannot be placed at all is malformed. What no session
+can reach (a word after six hours, a negative price) is wrong, and so is NaN, which Python services write as JSON.
 """
 
 import enum
-from collections.abc import Mapping
-from typing import Any, Final
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -19,12 +22,17 @@ from gateway.errors import StateFault
 
 TERMINATE: Final = b'{"type":"Terminate"}'
 
+Ms = Annotated[float, msgspec.Meta(ge=-60_000, le=21_600_000)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+Order = Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)]
+Code = Annotated[int, msgspec.Meta(ge=0, le=99_999)]
+
 
 class Word(msgspec.Struct, frozen=True, gc=False):
     """One word of a turn; milliseconds on the session's audio clock. The end is often too late, by up to 1.3 s."""
 
-    start: float
-    end: float
+    start: Ms
+    end: Ms
     text: str
     confidence: float | None = None
     speaker: str | None = None
@@ -41,7 +49,7 @@ class Begin(msgspec.Struct, frozen=True, tag_field="type", tag="Begin"):
 class Turn(msgspec.Struct, frozen=True, tag_field="type", tag="Turn"):
     """A turn so far, whole: it replaces what was said of the same `turn_order`. `end_of_turn` makes it final."""
 
-    turn_order: int
+    turn_order: Order
     end_of_turn: bool = False
     turn_is_formatted: bool = True
     transcript: str = ""
@@ -53,13 +61,13 @@ class Turn(msgspec.Struct, frozen=True, tag_field="type", tag="Turn"):
 class SpeechStarted(msgspec.Struct, frozen=True, tag_field="type", tag="SpeechStarted"):
     """A turn begins; `timestamp` in milliseconds."""
 
-    timestamp: float | None = None
+    timestamp: Ms | None = None
 
 
 class Revision(msgspec.Struct, frozen=True):
     """A turn whose speakers the service hears otherwise now."""
 
-    turn_order: int
+    turn_order: Order
     speaker_label: str | None = None
     words: tuple[Word, ...] = ()
 
@@ -73,7 +81,7 @@ class SpeakerRevision(msgspec.Struct, frozen=True, tag_field="type", tag="Speake
 class Heartbeat(msgspec.Struct, frozen=True, tag_field="type", tag="Heartbeat"):
     """Every 5 s: how much of our audio has arrived there."""
 
-    total_audio_received_ms: float | None = None
+    total_audio_received_ms: Ms | None = None
     realtime_factor: float | None = None
 
 
@@ -84,28 +92,28 @@ class Silence(msgspec.Struct, frozen=True, tag_field="type", tag="Silence"):
 class Warning(msgspec.Struct, frozen=True, tag_field="type", tag="Warning"):  # noqa: A001  the service's name
     """Something it dislikes and bears."""
 
-    warning_code: int | None = None
+    warning_code: Code | None = None
     warning: str = ""
 
 
 class LLMGatewayResponse(msgspec.Struct, frozen=True, tag_field="type", tag="LLMGatewayResponse"):
     """What a language model made of a turn, where a profile asked for it."""
 
-    turn_order: int | None = None
+    turn_order: Order | None = None
 
 
 class Error(msgspec.Struct, frozen=True, tag_field="type", tag="Error"):
     """Why the session is being closed: the close frame that follows only says to look here."""
 
-    error_code: int | None = None
+    error_code: Code | None = None
     error: str = ""
 
 
 class Termination(msgspec.Struct, frozen=True, tag_field="type", tag="Termination"):
     """The session is closed and told. `session_duration_seconds` is what is billed."""
 
-    audio_duration_seconds: float | None = None
-    session_duration_seconds: float | None = None
+    audio_duration_seconds: Seconds | None = None
+    session_duration_seconds: Seconds | None = None
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -149,55 +157,88 @@ _KINDS: Final[Mapping[str, type[msgspec.Struct]]] = {
         Termination,
     )
 }
-_decoder: Final = msgspec.json.Decoder(Known, strict=False)
+_decoder: Final = msgspec.json.Decoder(Known)
 
 
 def read(data: bytes | str) -> Message:
     """One text message, whatever it holds."""
     try:
         known: Known = _decoder.decode(data)
-    except msgspec.ValidationError:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return _salvaged(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return Malformed("not JSON")
     return known
 
 
 def _salvaged(data: bytes | str) -> Message:
     """A message with something wrong in it, less what is wrong."""
-    whole = msgspec.json.decode(data)
+    try:
+        # The standard library takes what Python writes and JSON forbids: NaN, Infinity, half a surrogate.
+        whole = json.loads(data.decode(errors="replace") if isinstance(data, bytes) else data)
+    except (ValueError, RecursionError):
+        return Malformed("not JSON")
     if not isinstance(whole, dict):
         return Malformed("no object")
     kind = whole.get("type")
-    struct = _KINDS.get(kind) if isinstance(kind, str) else None
+    if kind is None and isinstance(whole.get("error"), str):
+        kind = "Error"  # as the service wrote errors before they had a type; the SDK reads them too
+    if not isinstance(kind, str):
+        return Malformed("no type")
+    struct = _KINDS.get(kind)
     if struct is None:
-        return Unknown(kind[:40]) if isinstance(kind, str) else Malformed("no type")
-    message: Known | None = _convert(whole, struct)
+        return Unknown(_clean(kind[:40]))
+    message: Known | None = _built(struct, _fitting(struct, whole))
     return Malformed(f"unusable {kind}") if message is None else message
 
 
-def _convert(whole: Mapping[str, Any], struct: type[Any]) -> Any:
-    """A struct of those fields that fit; None where a needed one does not."""
-    fields: dict[str, Any] = {}
-    for field in msgspec.structs.fields(struct):
-        value = whole.get(field.name)
-        if value is None:
-            continue
-        if field.name in _LISTS and isinstance(value, list):
-            parts = (_convert(part, _LISTS[field.name]) for part in value if isinstance(part, dict))
-            fields[field.name] = tuple(part for part in parts if part is not None)
-            continue
-        try:
-            fields[field.name] = msgspec.convert(value, field.type, strict=False)
-        except msgspec.ValidationError:
-            continue
+def _built(struct: type[Any], fields: Mapping[str, Any]) -> Any:
+    """The struct; None where a field without default is missing."""
     try:
         return struct(**fields)
-    except TypeError:  # a field without default is missing
+    except TypeError:
         return None
 
 
-_LISTS: Final[Mapping[str, type[msgspec.Struct]]] = {"words": Word, "revisions": Revision}
+def _fitting(struct: type[Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields that fit."""
+    fields: dict[str, Any] = {}
+    for field in msgspec.structs.fields(struct):
+        value = whole.get(field.name)
+        if field.name in {"words", "revisions"}:
+            parts = [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+            fields[field.name] = _words(parts) if field.name == "words" else _revisions(parts)
+            continue
+        try:
+            fitting = msgspec.convert(value, field.type, strict=False)
+        except (msgspec.MsgspecError, ValueError, OverflowError):
+            continue
+        if isinstance(fitting, str):
+            fitting = _clean(fitting)
+        if not isinstance(fitting, float) or math.isfinite(fitting):
+            fields[field.name] = fitting
+    return fields
+
+
+def _words(parts: Sequence[Mapping[str, Any]]) -> tuple[Word, ...]:
+    """Words whose text is known. One without a start begins with the one before it, or with the first that has one."""
+    found = [fields for part in parts if "text" in (fields := _fitting(Word, part))]
+    before = next((fields["start"] for fields in found if "start" in fields), None)
+    words: list[Word] = []
+    for fields in found:
+        before = fields.setdefault("start", fields.get("end") if before is None else before)
+        if before is not None:
+            fields.setdefault("end", before)
+            words.append(Word(**fields))
+    return tuple(words)
+
+
+def _revisions(parts: Sequence[Mapping[str, Any]]) -> tuple[Revision, ...]:
+    built = (_built(Revision, _fitting(Revision, part)) for part in parts)
+    return tuple(revision for revision in built if revision is not None)
+
+
+def _clean(text: str) -> str:
+    """Text that can be written as UTF-8."""
+    return text.encode(errors="replace").decode()
 
 
 class State(enum.Enum):

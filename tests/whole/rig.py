@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import random
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -279,6 +280,64 @@ class Caller:
         await self.connect()
         await self.play()
         await self.stop()
+
+
+@dataclass
+class TelnyxCaller(Caller):
+    """A Telnyx stream: snake_case, frames of odd sizes, out of order; PCMU or PCMA; both tracks, none named."""
+
+    encoding: str = "PCMU"
+    sizes: tuple[int, ...] = (160,)
+    overtake: int = 0
+    """A frame may come so many frames early or late."""
+    first_chunk: int = 1
+
+    async def connect(self, path: str = "/media/telnyx") -> None:
+        self.ws = await self.rig.http.ws_connect(
+            self.rig.carriers + path, headers={"x-telnyx-streaming-auth-token": TELNYX_TOKEN}, max_msg_size=0
+        )
+        await self.send({"event": "connected", "version": "1.0.0"})
+        start = {
+            "user_id": "user-1",
+            "call_control_id": self.call_id,
+            "from": "+13122010094",
+            "to": "+13122123456",
+            "media_format": {"encoding": self.encoding, "sample_rate": 8000, "channels": 1},
+            "custom_parameters": self.parameters,
+        }
+        await self.send({"event": "start", "sequence_number": "1", "start": start, "stream_id": self.stream_id})
+
+    async def play(self, until_ms: float | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        chance = random.Random(7)
+        frames: list[tuple[float, str, int, bytes]] = []
+        for track, audio in self.tracks.items():
+            at, number = 0, self.first_chunk
+            while at < len(audio):
+                payload = audio[at : at + self.sizes[number % len(self.sizes)]]
+                frames.append((at / 8, track, number, payload))
+                at, number = at + len(payload), number + 1
+        frames.sort(key=lambda frame: frame[0])
+        frames = [frame for frame in frames if until_ms is None or frame[0] < until_ms]
+        order = sorted(range(len(frames)), key=lambda place: place + chance.uniform(0, self.overtake))
+        began = loop.time()
+        for place in order:
+            ms, track, number, payload = frames[place]
+            await asyncio.sleep(max(0.0, began + (ms + len(payload) / 8) / 1000 - loop.time()))
+            media = {
+                "track": track,
+                "chunk": str(number),
+                "timestamp": str(int(ms)),
+                "payload": base64.b64encode(payload).decode(),
+            }
+            await self.send(
+                {"event": "media", "sequence_number": str(place), "media": media, "stream_id": self.stream_id}
+            )
+
+    async def stop(self) -> None:
+        await self.send({"event": "stop", "stop": {"call_control_id": self.call_id}, "stream_id": self.stream_id})
+        assert self.ws is not None
+        await self.ws.close()
 
 
 def speak(script: Sequence[tones.Spoken], seconds: float) -> bytes:

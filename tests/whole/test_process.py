@@ -147,8 +147,8 @@ async def test_drain_deadline(tmp_path: Path) -> None:
         playing = [asyncio.ensure_future(one.play()) for one in calls]  # noqa: TID251  cancelled below
         await house.endpoint.until(lambda: sum(r.type == "turn.final" for r in house.endpoint.received) >= 20, 20)
         process.signal(signal.SIGTERM)
-        process.signal(signal.SIGTERM)
-        await asyncio.sleep(0.2)
+        while (await house.get("/readyz"))[0] != 503:  # noqa: ASYNC110  seen from outside
+            await asyncio.sleep(0.02)
         process.signal(signal.SIGTERM)  # a second one shortens the wait, never the termination of sessions
         assert await process.exited(15) == 0
         for task in playing:
