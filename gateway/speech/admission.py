@@ -101,10 +101,14 @@ class Circuit:
         self._trying += 1
         self._tried_at = now
 
-    def told(self, now: float, *, asked: bool = True) -> None:
-        """A try is over; *asked* tells whether the next one should wait."""
+    def told(self, now: float) -> None:
+        """A try is over."""
         self._trying = max(0, self._trying - 1)
-        self._probe_at = now + PROBE_SECONDS if asked else self._probe_at
+        self._probe_at = now + PROBE_SECONDS
+
+    def forgone(self) -> None:
+        """Who might have tried did not."""
+        self._trying = max(0, self._trying - 1)
 
     def refused(self, why: str, now: float) -> None:
         """The account was refused."""
@@ -140,7 +144,7 @@ class Admission:
 
     def waiting(self) -> int:
         """How many wait."""
-        return len(self._line)
+        return sum(not place.done() for _, _, place in self._line)
 
     async def enter(self, priority: Priority) -> None:
         """Wait until a session may be opened."""
@@ -153,9 +157,10 @@ class Admission:
             if place in self._line:
                 self._line.remove(place)
                 heapq.heapify(self._line)
-                self._admit()
-            else:  # let in, and gone in the same moment
-                self.ended(asked=False)
+            elif not place[2].cancelled():  # let in, and gone in the same moment
+                self._bucket.give_back(self._clock())
+                self._circuit.forgone()
+            self._admit()
             raise
 
     def began(self) -> None:
@@ -181,11 +186,11 @@ class Admission:
         self._circuit.refused(why, now)
         self._admit()
 
-    def ended(self, *, asked: bool = True) -> None:
-        """It never began, for a reason of its own; *asked* tells whether the service itself was reached at all."""
+    def ended(self, *, reached: bool) -> None:
+        """It never began, for a reason of its own; what did not reach the service does not count against the account."""
         now = self._clock()
-        self._circuit.told(now, asked=asked)
-        if not asked:
+        self._circuit.told(now)
+        if not reached:
             self._bucket.give_back(now)
         self._admit()
 
@@ -194,6 +199,9 @@ class Admission:
             self._timer.cancel()
             self._timer = None
         while self._line:
+            if self._line[0][2].done():  # cancelled, and not gone yet
+                heapq.heappop(self._line)
+                continue
             now = self._clock()
             wait = max(self._circuit.wait(now), self._bucket.wait(now))
             if wait > 0:

@@ -8,9 +8,11 @@ waits in the buffer. `expires_in_seconds` bounds the time to open a session, not
 import asyncio
 import time
 from collections import deque
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import aiohttp
+import msgspec
 
 from gateway.speech.losses import Loss
 
@@ -20,6 +22,11 @@ _READY: Final = 4
 _MOST_READY: Final = 64
 _MINT_SECONDS: Final = 5.0
 _AFTER_A_FAILURE_SECONDS: Final = 5.0
+_LONGEST_ANSWER: Final = 64 * 1024
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    token: str
 
 
 class NoToken(Exception):
@@ -31,13 +38,21 @@ class NoToken(Exception):
 
 
 class Tokens:
-    """Tokens minted with *api_key* at *base*, each good for one session of at most *cap_seconds*."""
+    """Tokens minted with *api_key* at *base*, each good for one session of at most *cap_seconds*; *clock* in seconds."""
 
-    def __init__(self, client: aiohttp.ClientSession, base: str, api_key: str, cap_seconds: int) -> None:
+    def __init__(
+        self,
+        client: aiohttp.ClientSession,
+        base: str,
+        api_key: str,
+        cap_seconds: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._url = f"http{base.removeprefix('ws')}/v3/token"
         self._api_key = api_key
         self._cap_seconds = cap_seconds
+        self._clock = clock
         self._ready: deque[tuple[float, str]] = deque()
         self._taken: deque[float] = deque()
         self._wanted = asyncio.Event()
@@ -49,7 +64,7 @@ class Tokens:
         Raises:
             NoToken: None is ready and none can be minted.
         """
-        now = time.monotonic()
+        now = self._clock()
         self._taken.append(now)
         self._wanted.set()
         while self._ready:
@@ -61,11 +76,12 @@ class Tokens:
     def forget(self) -> None:
         """Those that are ready are no good: one of them was refused for its age."""
         self._ready.clear()
+        self._wanted.set()
 
     async def run(self) -> None:
         """Keep as many ready as the last minute took, and a few more."""
         while True:
-            now = time.monotonic()
+            now = self._clock()
             while self._taken and self._taken[0] < now - 60:
                 self._taken.popleft()
             while self._ready and self._ready[0][0] - now <= _FRESH_SECONDS:
@@ -85,7 +101,7 @@ class Tokens:
 
     async def _mint(self) -> tuple[float, str]:
         asked = {"expires_in_seconds": OPEN_WITHIN_SECONDS, "max_session_duration_seconds": self._cap_seconds}
-        now = time.monotonic()
+        now = self._clock()
         try:
             async with (
                 asyncio.timeout(_MINT_SECONDS),
@@ -94,12 +110,13 @@ class Tokens:
                 ) as answer,
             ):
                 if answer.status != 200:
-                    text = (await answer.content.read(300)).decode(errors="replace")
-                    raise NoToken(Loss("http", answer.status, text))
-                said: Any = await answer.json(content_type=None)
-                token = said.get("token") if isinstance(said, dict) else None
-        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+                    raise NoToken(Loss("http", answer.status))  # not its text, which may hold the key it was asked with
+                body = bytearray()
+                while (more := await answer.content.readany()) and len(body) <= _LONGEST_ANSWER:
+                    body += more
+                token = msgspec.json.decode(body, type=_Answer).token
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise NoToken(Loss("overdue", None, f"no token: {type(error).__name__}")) from error
-        if not isinstance(token, str) or not token:
+        if not token.isascii() or not token.isprintable() or not token:
             raise NoToken(Loss("overdue", None, "no token in the answer"))
         return now + OPEN_WITHIN_SECONDS, token

@@ -80,7 +80,7 @@ async def test_mulaw_passthrough(tmp_path: Path) -> None:
         await house.ended(*(one.call_id for one in callers))
         for one in callers:
             check(house.events(one.call_id), {"inbound": IN, "outbound": OUT})
-        asked = {(s.parameters["encoding"], s.parameters["sample_rate"]) for s in house.emulator.ledger.sessions}
+        asked = {(s.parameters.encoding, str(s.parameters.sample_rate)) for s in house.emulator.ledger.sessions}
         assert asked == {("pcm_mulaw", "8000"), ("pcm_s16le", "8000")}
         assert {leg["party"] for leg in house.events("CA1")[0]["data"]["legs"]} == {"customer", "outbound"}
         house.nothing_leaked()
