@@ -23,10 +23,11 @@ def set_up(stream: TextIO | None = None, level: int = logging.INFO) -> None:
     """Send every log line of the process to *stream*; standard error where none is named."""
     out = stream or sys.stderr
     terminal = out.isatty()
+    # Plain tracebacks: one with its frames' variables would hold what was said.
     render: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if terminal
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*_SHARED, *render],

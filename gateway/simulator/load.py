@@ -8,7 +8,7 @@ What came of them is added up in a `Tally` as they end, so that a day's run need
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -227,7 +227,7 @@ def settle(tally: Tally, call_id: str, check: CallCheck, sound: Sound | None, pl
 
 
 def _leg(
-    track: Track, spoken: list[tones.Spoken] | tuple[tones.Spoken, ...], sound: Sound, check: CallCheck, played: Played
+    track: Track, spoken: Sequence[tones.Spoken], sound: Sound, check: CallCheck, played: Played
 ) -> tuple[Count, int]:
     heard: list[int] = []
     starts: list[int] = []

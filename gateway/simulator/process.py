@@ -44,12 +44,12 @@ class _Pipes(asyncio.SubprocessProtocol):
         for line in lines:
             self._line(fd, line.decode(errors="replace").rstrip())
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+    def pipe_connection_lost(self, fd: int, _exc: Exception | None) -> None:
         rest = self._unended.pop(fd, b"")
         if rest:
             self._line(fd, rest.decode(errors="replace").rstrip())
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """It has exited, and its pipes are read to the end."""
         self.exited.set()
         self.changed.set()
@@ -72,7 +72,7 @@ class Command:
         expects: Collection[str] = (),
         start_seconds: float = START_SECONDS,
         stop_seconds: float = 15.0,
-        program: tuple[str, ...] = ("-m", "gateway"),
+        program: tuple[str, ...] = ("-P", "-m", "gateway"),
     ) -> None:
         self.name = " ".join(arguments[:1] or program[-1:])
         self._told = (sys.executable, *program, *arguments)

@@ -165,4 +165,4 @@ class Receiver:
         if abs(time.time() - int(timestamp)) > TOLERANCE_SECONDS:
             return False
         right = signing.sign([self._key], webhook_id, int(timestamp), body).encode()
-        return any([hmac.compare_digest(right, one.encode(errors="surrogatepass")) for one in shown.split(" ")])
+        return any(hmac.compare_digest(right, one.encode(errors="surrogatepass")) for one in shown.split(" "))

@@ -13,14 +13,14 @@ import structlog
 
 from gateway.call import Track
 from gateway.cost import DEFAULT_MODEL, Rates
-from gateway.metrics import RECONNECT_CODES, Metrics
+from gateway.metrics import Metrics
 from gateway.speech import protocol
 from gateway.speech.admission import Admission
 from gateway.speech.ledger import Entry, Ledger, StoredSession
 from gateway.speech.losses import Loss, judge
 from gateway.speech.parameters import session_url
 from gateway.speech.protocol import State
-from gateway.speech.session import Hearer, Session
+from gateway.speech.session import ORDINARY, Hearer, Patience, Session
 from gateway.speech.tokens import NoToken, Tokens
 from gateway.tasks import Nursery
 
@@ -62,6 +62,7 @@ class Service:
         rates: Rates,
         metrics: Metrics,
         tokens: Tokens | None,
+        patience: Patience = ORDINARY,
     ) -> None:
         self._client = client
         self._nursery = nursery
@@ -70,10 +71,10 @@ class Service:
         self._terminate_seconds = terminate_seconds
         self._metrics = metrics
         self._tokens = tokens
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[str, Session] = {}
         self._spent: tuple[int, float] = (0, 0.0)
-        self._codes = frozenset(RECONNECT_CODES)
         self.rates = rates
         self.ledger = Ledger(self._loop.time)
         self.admission = Admission(sessions_per_minute, self._loop.time, random.random)
@@ -102,6 +103,7 @@ class Service:
             speech=order.speech,
             terminate_seconds=self._terminate_seconds,
             hearer=_Counted(self, entry, order),
+            patience=self._patience,
         )
         self.ledger.add(entry)
         self._sessions[key] = session
@@ -118,6 +120,8 @@ class Service:
             if session.state is State.CONNECTING:
                 if now - entry.dialled_at > _LATE_SECONDS:
                     session.lose(Loss("no_begin", None, "no Begin in time"))
+                elif not entry.owned():
+                    session.terminate()  # as soon as it begins, if it does
             elif session.state is State.TERMINATING:
                 if session.terminate_by is not None and now > session.terminate_by + 1:
                     session.unconfirm()
@@ -127,6 +131,15 @@ class Service:
                 session.lose(Loss("closed", None, "nobody owned it", begun=True))
             elif (why := session.live.stalled(now)) is not None:
                 session.lose(Loss("stalled", None, why, begun=True))
+
+    def terminate_all(self) -> float:
+        """Terminate every session; the loop's seconds by which each must be over, whatever it does."""
+        for session in self._sessions.values():
+            session.terminate()
+        # One that has not begun may still do so, late.
+        late = self._loop.time() + self._patience.begin + self._patience.late_begin + self._terminate_seconds
+        by = max((session.terminate_by or 0.0 for session in self._sessions.values()), default=0.0)
+        return max(late, by) + self._patience.close + 1
 
     def session_of(self, key: str) -> Session | None:
         """A session that is in the ledger."""
@@ -170,20 +183,20 @@ class Service:
 
     def told_over(self, session: Session) -> None:
         loss = session.loss
+        begun = session.begun_at is not None
         if loss is not None and loss.kind not in {"overdue", "unconfirmed"}:
-            self._metrics.service_errors_total.labels(self.code_of(loss)).inc()
-        if session.begun_at is not None and (loss is None or judge(loss) not in {"crowded", "circuit"}):
-            return
+            self._metrics.service_errors_total.labels(loss.label).inc()
         verdict = "rest" if loss is None else judge(loss)
-        if loss is not None and verdict == "circuit":
+        if verdict == "token" and self._tokens is not None:
+            self._tokens.forget()
+        if verdict == "circuit":
             _log.error("the speech service refuses the account", loss=str(loss))
-            self.admission.refused(str(loss))
+            self.admission.refused(str(loss), begun=begun)
         elif verdict == "crowded":
-            self.admission.crowded()
-        else:
-            if verdict == "token" and self._tokens is not None:
-                self._tokens.forget()
-            self.admission.ended()
+            self.admission.crowded(begun=begun)
+        elif not begun:
+            reached = loss is None or loss.kind not in {"unreachable", "http", "overdue"}
+            self.admission.ended(reached=reached)
 
     def told_message(self, message: protocol.Message, entry: Entry) -> None:
         if isinstance(message, protocol.Malformed | protocol.Unknown):
@@ -197,7 +210,7 @@ class Service:
 
     def code_of(self, loss: Loss) -> str:
         """The metric label of a loss."""
-        return loss.label if loss.label in self._codes else "1011"
+        return loss.label
 
 
 class _Counted:
@@ -245,37 +258,61 @@ async def opening(
     rates: Rates,
     metrics: Metrics,
     token_cap_seconds: int | None,
+    patience: Patience = ORDINARY,
 ) -> AsyncIterator[Service]:
     """
-    A service, ready: one HTTP client and TLS context for all sessions. Leaving it waits for every session's close.
+    A service, ready: one HTTP client and TLS context for all sessions. Leaving it terminates what is open and waits for its close.
 
     `token_cap_seconds`: each session on its own temporary token, which ends it after so long; None: on the key itself.
     """
     # One connector: `limit=0` since a session is a connection for hours, not a request that waits its turn.
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=60)
-    async with (
-        aiohttp.ClientSession(
-            connector=connector,
-            headers={"User-Agent": "telephony-transcription-gateway"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-        ) as client,
-        Nursery() as nursery,
-    ):
-        tokens = None if token_cap_seconds is None else Tokens(client, url, api_key, token_cap_seconds)
-        service = Service(
-            client=client,
-            nursery=nursery,
-            url=url,
-            api_key=api_key,
-            terminate_seconds=terminate_seconds,
-            sessions_per_minute=sessions_per_minute,
-            rates=rates,
-            metrics=metrics,
-            tokens=tokens,
-        )
-        keeper = None if tokens is None else nursery.start(tokens.run(), name="session tokens")
-        try:
-            yield service
-        finally:
-            if keeper is not None:
-                keeper.cancel()
+    limit = asyncio.timeout(None)
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=connector,
+                headers={"User-Agent": "telephony-transcription-gateway"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[_no_redirects()],
+            ) as client,
+            limit,
+            Nursery() as nursery,
+        ):
+            tokens = None if token_cap_seconds is None else Tokens(client, url, api_key, token_cap_seconds)
+            service = Service(
+                client=client,
+                nursery=nursery,
+                url=url,
+                api_key=api_key,
+                terminate_seconds=terminate_seconds,
+                sessions_per_minute=sessions_per_minute,
+                rates=rates,
+                metrics=metrics,
+                tokens=tokens,
+                patience=patience,
+            )
+            keeper = None if tokens is None else nursery.start(tokens.run(), name="session tokens")
+            try:
+                yield service
+            finally:
+                if keeper is not None:
+                    keeper.cancel()
+                # Each session has a deadline of its own; this one is for a bug of ours.
+                limit.reschedule(service.terminate_all())
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        _log.error("sessions did not end in time")
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """Audio and key go where the operator said, and nowhere else; aiohttp's WebSocket client has no option for it."""
+
+    async def refuse(_: object, __: object, asked: aiohttp.TraceRequestRedirectParams) -> None:
+        answer = asked.response
+        raise aiohttp.WSServerHandshakeError(answer.request_info, (), status=answer.status, message="redirected")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_redirect.append(refuse)
+    return trace

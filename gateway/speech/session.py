@@ -13,30 +13,45 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import aiohttp
 import structlog
 from aiohttp import WSMsgType
+from yarl import URL
 
 from gateway.speech import protocol
 from gateway.speech.liveness import Liveness
-from gateway.speech.losses import Loss
+from gateway.speech.losses import Loss, said
 from gateway.speech.pacing import Backlog, Pace
+from gateway.speech.parameters import API_VERSION
 from gateway.speech.protocol import State, Step
 
 _log = structlog.get_logger()
 
-BEGIN_SECONDS: Final = 10.0
-"""From dialling to `Begin`, all in all."""
-LATE_BEGIN_SECONDS: Final = 20.0
-"""A session that was upgraded and given up may still begin, and be billed: so long it is listened to, to terminate it."""
-PING_SECONDS: Final = 7.0
-CLOSE_SECONDS: Final = 2.0
-TIDY_SECONDS: Final = 0.5
 LONGEST_SECONDS: Final = 10_800.0
 """The service ends every session then."""
-MESSAGE_LIMIT: Final = 1 << 20
+MESSAGE_LIMIT: Final = 8 << 20
+"""A `SpeakerRevision` at the end of three hours may hold every word of them: some 3 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a session waits, in seconds."""
+
+    begin: float = 10.0
+    """From dialling to `Begin`, all in all."""
+    late_begin: float = 20.0
+    """A session that was upgraded and given up may still begin, and be billed: so long it is listened to, to terminate it."""
+    ping: float = 7.0
+    """Without a message it is asked for a sign; half as long again, and the line is dead."""
+    close: float = 2.0
+    tidy: float = 0.5
+
+
+ORDINARY: Final = Patience()
+_SHORTEST_SECRET: Final = 16
 
 
 class Hearer(Protocol):
@@ -67,6 +82,7 @@ class Session:
         speech: Mapping[str, object],
         terminate_seconds: float,
         hearer: Hearer,
+        patience: Patience = ORDINARY,
     ) -> None:
         self.key = key
         self.number = number
@@ -93,6 +109,7 @@ class Session:
         self.live: Liveness
         self._hearer = hearer
         self._terminate_seconds = terminate_seconds
+        self._patience = patience
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[bool] = self._loop.create_future()
         self._over: asyncio.Future[None] = self._loop.create_future()
@@ -103,6 +120,8 @@ class Session:
         self._terminate_deadline: asyncio.TimerHandle | None = None
         self._abandoned = False
         self._begun_wall: float | None = None
+        self._leaving: asyncio.Task[None] | None = None
+        self._secret = "\0"  # noqa: S105  what no message holds
 
     @property
     def lifetime_seconds(self) -> float:
@@ -131,7 +150,7 @@ class Session:
 
     async def send(self, chunk: bytes, ms: float) -> None:
         """
-        Hand one chunk to the socket; waits while the socket's buffer is full.
+        Hand one chunk to the socket; waits while the socket's buffer is full. Where the line is dead it returns as the session is over.
 
         Raises:
             StateFault: It is not open.
@@ -139,8 +158,12 @@ class Session:
         self.state = protocol.follow(self.state, Step.AUDIO)
         assert self._ws is not None
         self.live.sending(self._loop.time())
-        with contextlib.suppress(ConnectionError, aiohttp.ClientError):  # the reading side says how it was lost
+        try:
             await self._ws.send_bytes(chunk)
+        except (ConnectionError, aiohttp.ClientError):
+            await self.pause(self._patience.tidy)  # the reading side knows how it was lost
+            self.lose(Loss("closed", 1006, "", begun=True))
+            return
         now = self._loop.time()
         self.sent_ms += ms
         self.live.sent(ms, now)
@@ -161,9 +184,13 @@ class Session:
             self._group.create_task(self._say_terminate(), name=f"terminate {self.key}")
 
     def lose(self, loss: Loss) -> None:
-        """Call it lost, and cut the line: it looks open and carries nothing."""
+        """Call it lost and cut the line, which carries nothing; one that does is told `Terminate` first, unheard."""
+        carries = self.state is State.OPEN and loss.kind not in {"stalled", "unconfirmed"}
         self._lost(loss)
-        self.abort()
+        if carries:
+            self._leaving = self._group.create_task(self._leave(), name=f"leave {self.key}")
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Cut the line."""
@@ -177,28 +204,50 @@ class Session:
             self.lose(Loss("unconfirmed", None, "Terminate was not confirmed", begun=True))
 
     async def run(self, client: aiohttp.ClientSession, url: str, authorization: str) -> None:
-        """Carry it from its dialling to its confirmed close."""
+        """
+        Carry it from its dialling to its confirmed close.
+
+        Cancelled, it is terminated in order first; cancelled again, it is cut.
+        """
         self.dialled_at = self._loop.time()
+        if len(authorization) >= _SHORTEST_SECRET:
+            self._secret = authorization
+        if self._abandoned or self.over:
+            self._lost(Loss("overdue", None, "not wanted any more"))
+            return
         async with asyncio.TaskGroup() as self._group:
+            work = self._group.create_task(self._carry(client, url, authorization), name=f"carry {self.key}")
             try:
-                await self._dial(client, url, authorization)
-                await self._listen()
-            finally:
-                self._lost(Loss("closed", 1006, "", begun=self.begun_at is not None))
-                await self._hang_up()
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                self.terminate()
+                await asyncio.shield(work)
+                raise
+
+    async def _carry(self, client: aiohttp.ClientSession, url: str, authorization: str) -> None:
+        try:
+            await self._dial(client, url, authorization)
+            await self._listen()
+        except asyncio.CancelledError:
+            if self.begun_at is not None:
+                self.unconfirm()
+            raise
+        finally:
+            self._lost(Loss("closed", 1006, "", begun=self.begun_at is not None))
+            await self._hang_up()
 
     async def _dial(self, client: aiohttp.ClientSession, url: str, authorization: str) -> None:
         try:
-            async with asyncio.timeout_at(self.dialled_at + BEGIN_SECONDS):
+            async with asyncio.timeout_at(self.dialled_at + self._patience.begin):
                 self._ws = await client.ws_connect(
-                    url,
-                    headers={"Authorization": authorization, "AssemblyAI-Version": "2025-05-12"},
-                    heartbeat=PING_SECONDS,
+                    URL(url, encoded=True),  # else yarl writes it its own way
+                    headers={"Authorization": authorization, "AssemblyAI-Version": API_VERSION},
+                    heartbeat=self._patience.ping,
                     autoclose=False,
                     compress=0,
                     max_msg_size=MESSAGE_LIMIT,
                     decode_text=False,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=self._patience.close),
                 )
         except aiohttp.WSServerHandshakeError as error:
             # Neither its message nor its headers are kept: they may hold the request's.
@@ -211,35 +260,47 @@ class Session:
             # aiohttp has no public way to cut a WebSocket's line at once; close() waits for a peer that may be dead.
             connection = self._ws._response.connection  # noqa: SLF001
             self._transport = None if connection is None else connection.transport
-            self._begin_deadline = self._loop.call_at(self.dialled_at + BEGIN_SECONDS, self._no_begin)
+            self._begin_deadline = self._loop.call_at(self.dialled_at + self._patience.begin, self._no_begin)
 
     def _no_begin(self) -> None:
         """Tell who waits that this one is too late; yet listen on, for a Begin that must be answered by Terminate."""
         self._abandoned = True
         self.loss = Loss("no_begin", None, "no Begin in time")
         self._answer(opened=False)
-        self._terminate_deadline = self._loop.call_later(LATE_BEGIN_SECONDS, self.abort)
+        self._terminate_deadline = self._loop.call_later(self._patience.late_begin, self.abort)
 
     async def _listen(self) -> None:
         ws = self._ws
         while ws is not None and not self.over:
             frame = await ws.receive()
             if frame.type is WSMsgType.TEXT:
-                self._take(protocol.read(frame.data))
+                # Whatever the service repeats, our key is not among what is said of it.
+                self._take(protocol.read(frame.data.replace(self._secret.encode(), b"***")))
             elif frame.type is WSMsgType.BINARY:
                 self._hear(protocol.Malformed("binary"))
             elif frame.type is WSMsgType.CLOSE:
-                self._lost(Loss("closed", frame.data, str(frame.extra or "")[:200], begun=self.begun_at is not None))
-            elif frame.type in {WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR}:
-                # What aiohttp could not read (a text that is no UTF-8, a reserved bit) ends the connection as well.
-                self._lost(Loss("closed", 1006, type(frame.data).__name__, begun=self.begun_at is not None))
+                why = str(frame.extra or "").replace(self._secret, "***")
+                self._lost(Loss("closed", frame.data or 1006, why[:200], begun=self.begun_at is not None))
+            else:
+                self._gone(ws.exception())
+
+    def _gone(self, error: BaseException | None) -> None:
+        """The line ended without a close frame."""
+        begun = self.begun_at is not None
+        if not isinstance(error, aiohttp.ServerTimeoutError):
+            # What aiohttp could not read (a reserved bit, a message beyond the limit) ends the connection as well.
+            self._lost(Loss("closed", 1006, type(error).__name__ if error else "", begun=begun))
+        elif self.state is State.TERMINATING:
+            self.unconfirm()
+        else:
+            self.lose(Loss("stalled", None, "no answer to a ping", begun=begun))
 
     def _take(self, message: protocol.Message) -> None:
         if isinstance(message, protocol.Begin) and self.state is State.CONNECTING:
             self._begin(message)
             return
         if isinstance(message, protocol.Error):
-            self._lost(Loss("error", message.error_code, message.error[:500], begun=self.begun_at is not None))
+            self._lost(said(message.error_code, message.error, begun=self.begun_at is not None))
             return
         if self.begun_at is None:
             self._hear(protocol.Malformed("before Begin"))
@@ -268,7 +329,13 @@ class Session:
             self._begin_deadline.cancel()
         if self._terminate_deadline is not None:
             self._terminate_deadline.cancel()
-        self._hearer.began(self)
+        try:
+            self._hearer.began(self)
+        except Exception:  # noqa: BLE001  logged, with its trace
+            _log.exception("a session could not be taken", session=self.key)
+            self._abandoned = True  # what nobody hears is not kept open
+            self.loss = Loss("closed", 1006, "nobody hears it", begun=True)
+            self._answer(opened=False)
         if self._abandoned:
             self.terminate()
         self._answer(opened=True)
@@ -291,7 +358,11 @@ class Session:
         self.closed_at = self._loop.time()
         self._answer(opened=False)
         self._over.set_result(None)
-        self._hearer.over(self)
+        try:
+            self._hearer.over(self)
+        except Exception:  # noqa: BLE001  logged, with its trace
+            # Its line is still to be closed.
+            _log.exception("a session's end could not be taken", session=self.key)
 
     def _answer(self, *, opened: bool) -> None:
         if not self._opened.done():
@@ -302,6 +373,14 @@ class Session:
         with contextlib.suppress(ConnectionError, aiohttp.ClientError):
             await self._ws.send_str(protocol.TERMINATE.decode())
 
+    async def _leave(self) -> None:
+        """Lost for a reason of ours: it is terminated there all the same, and what it says of it is passed over."""
+        assert self._ws is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._patience.close):
+                await self._say_terminate()
+                await self._ws.close()
+
     async def _hang_up(self) -> None:
         """Close the line; where the peer does not answer, cut it."""
         for deadline in (self._begin_deadline, self._terminate_deadline):
@@ -310,8 +389,11 @@ class Session:
         if self._ws is None:
             return
         try:
+            if self._leaving is not None:
+                await self._leaving
             # A line that was lost is only tidied up; one that was told its end hears the other side's close.
-            async with asyncio.timeout(CLOSE_SECONDS if self.state is State.TERMINATED else TIDY_SECONDS):
+            told = self.state is State.TERMINATED
+            async with asyncio.timeout(self._patience.close if told else self._patience.tidy):
                 await self._ws.close()
         except (TimeoutError, ConnectionError, aiohttp.ClientError):
             pass
