@@ -23,7 +23,7 @@ To follow one word, read: stream, leg, ear, transcript, livecall. Floors; import
        (pure)       timeline      frames in order on the call's clock; gaps
                     audio/        G.711 in, legal chunks out
                     placement     where a session's audio lies on the clock
-                    quiet         where nobody speaks: where audio may be cut
+                    quiet resume  where nobody speaks; where hearing goes on after a loss
                     transcript    a leg's turns over its sessions, each final once
                     speech/protocol losses pacing liveness parameters         the service's rules
                     webhooks/signing retry breaker                            Standard Webhooks; what follows from an answer
@@ -34,7 +34,8 @@ To follow one word, read: stream, leg, ear, transcript, livecall. Floors; import
                     webhooks/sender       one attempt: signed, to an address that is allowed
                     metrics log systemd looplag tasks
     3  runners      stream        one carrier socket: fills its call's legs
-                    leg, ear      one party's voice, first frame to last turn: the heart
+                    leg  span     one party's voice, first frame to last turn: the heart
+                    feed  ear     a session's mouth and ear: audio out, words in
                     livecall, calls       a call's clock, its events in order, its end; the registry, and its watchdog
                     webhooks/worker desk  lanes in parallel; the operator's desk
     4  entrances    http/         media, carriers' webhooks, health, deliveries

@@ -121,11 +121,12 @@ class AudioBuffer:
         if self.head >= than:
             return
         self._wake_at = than
-        self._waiter = asyncio.get_running_loop().create_future()
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
         try:
-            await self._waiter
+            await waiter
         finally:
-            self._waiter = None
+            if self._waiter is waiter:  # else the next span's reader waits already
+                self._waiter = None
 
     def wake(self) -> None:
         """Let the waiting reader look again: there is more, or there will be no more."""

@@ -86,6 +86,7 @@ class Ear:
         self.from_: int | None = None
         """Position from which it hears."""
         self.order = order
+        self.track = party.track
         self._call = call
         self._party = party
         self._transcript = transcript

@@ -12,23 +12,22 @@ until all of it was heard, or nobody will hear it. Nothing here is told to stop:
 
 import asyncio
 import random
-from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
-from gateway import events, quiet
+from gateway import events, resume
 from gateway.audio import g711
-from gateway.audio.path import open_path
 from gateway.buffer import AudioBuffer
 from gateway.call import Party, Turn
 from gateway.config import LegProfile
 from gateway.ear import Conversation, Ear
 from gateway.events import GapReason
+from gateway.feed import Feed
 from gateway.metrics import Metrics
+from gateway.span import Span
 from gateway.speech.admission import Priority
 from gateway.speech.losses import Loss, Retries, judge
-from gateway.speech.protocol import State
 from gateway.speech.service import Order, Service
 from gateway.speech.session import Session
 from gateway.tasks import Nursery
@@ -37,66 +36,14 @@ from gateway.transcript import LegTranscript
 
 _log = structlog.get_logger()
 
-SECOND: Final = 1000 * SAMPLES_PER_MS
 IDLE_SECONDS: Final = 20.0
 """Contract §4: "A leg without a frame for 20 s while its stream lives is terminated"."""
-BEFORE_A_LOSS: Final = 5 * SECOND
-"""Where no turn is open, a new session hears from here before the loss: never a listener's minutes of silence."""
-BEFORE_A_TURN: Final = SECOND
-_SNAP: Final = 300 * SAMPLES_PER_MS
-_CHUNK: Final = 60 * SAMPLES_PER_MS
-_HELD_BY_RESAMPLER: Final = 30 * SAMPLES_PER_MS + 2
 
 ROTATE_BEFORE_SECONDS: Final = 600.0
 _ROTATE_SHARE: Final = 0.2
 _CUT_BEFORE_SECONDS: Final = 3.0
-_OVERLAP: Final = 3 * SECOND // 2
-_PAUSE_MS: Final = 200
+_PAUSE: Final = 200 * SAMPLES_PER_MS
 _LOOK_SECONDS: Final = 0.1
-_SHORTEST_PAUSE_MS: Final = 160
-_VOICE_MS: Final = 60
-_BEFORE_A_WORD: Final = 200 * SAMPLES_PER_MS
-_LEAST_READ: Final = 20 * SAMPLES_PER_MS
-
-
-@dataclass(eq=False)
-class Span:
-    """A stretch of a leg's audio that one session after another hears. Positions in samples."""
-
-    number: int
-    start: int | None
-    """None until its first frame."""
-    until: int | None = None
-    """Set as it ends: nothing of it comes after this."""
-    give_up_at: float | None = None
-    """Loop seconds: a session that begins later than this hears it no more."""
-    cursor: int | None = None
-    """What comes next for whoever hears it; all before it was sent."""
-    session: Session | None = None
-    ear: Ear | None = None
-    attempts: int = 0
-    again: bool = False
-    """An earlier session has heard some of what comes next."""
-    pause: float = 0.0
-    """Seconds before the next session is tried."""
-    unconfirmed: int = 0
-    limit: asyncio.Timeout | None = field(default=None, repr=False)
-    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
-
-    @property
-    def ended(self) -> bool:
-        return self.until is not None
-
-    @property
-    def empty(self) -> bool:
-        """Ended with nothing left to hear."""
-        if self.until is None:
-            return False
-        return self.start is None or (self.start if self.cursor is None else self.cursor) >= self.until
-
-    def until_or_head(self, head: int) -> int:
-        """Where its audio ends now."""
-        return head if self.until is None else self.until
 
 
 class Leg:
@@ -127,7 +74,7 @@ class Leg:
         self._nursery = nursery
         self._replay_seconds = replay_seconds
         self._loop = asyncio.get_running_loop()
-        self._buffer = AudioBuffer(int(replay_seconds * SECOND))
+        self._buffer = AudioBuffer(int(replay_seconds * resume.SECOND))
         self._retries = Retries(random.random)
         self._spans: list[Span] = []
         self._relays: list[Span] = []
@@ -140,7 +87,6 @@ class Leg:
         self._heard = False
         self._missed = False
         self._hurried: float | None = None
-        self._sent_seconds = metrics.audio_sent_seconds_total.labels(party.track)
 
     @property
     def outcome(self) -> events.Outcome:
@@ -217,7 +163,7 @@ class Leg:
         """Its call has ended; if it is opened anew, this begins anew."""
         _log.info(
             "leg ended", call_id=self._call.id, track=self.party.track, reason=reason, outcome=self.outcome,
-            sessions=self._sessions, turns=len(self.transcript.turns), audio_seconds=round(self._audio / SECOND, 1),
+            sessions=self._sessions, turns=len(self.transcript.turns), audio_seconds=round(self._audio / resume.SECOND, 1),
             refused=self.refused,
         )  # fmt: skip
         self._audio = 0
@@ -282,7 +228,7 @@ class Leg:
                 if not self._hear_again(span, session, ear, all_sent=sent):
                     break
             while not span.ended:  # refused: its audio goes by, and one gap will say so
-                await self._buffer.more(self._buffer.head + SECOND)
+                await self._buffer.more(self._buffer.head + resume.SECOND)
         finally:
             self._give_up_rest(span)
             self._spans.remove(span)
@@ -365,12 +311,12 @@ class Leg:
     def _hear_again(self, span: Span, session: Session, ear: Ear, *, all_sent: bool) -> bool:
         """Whether another session is to hear what this one did not; the span's cursor says from where."""
         span.session = span.ear = None
-        resume = self._resume_from(span, session, ear)
-        if all_sent and ear.open_from is None and not self._voice_unheard(span, resume):
+        again_from = self._resume_from(span, session, ear)
+        if all_sent and ear.open_from is None and not self._voice_unheard(span, again_from):
             # "After `Terminate` only an open turn earns a new session"; so does a voice that no turn was made of.
             span.cursor = span.until
             return False
-        span.cursor, span.again = resume, True
+        span.cursor, span.again = again_from, True
         if session.unconfirmed:
             span.unconfirmed += 1
             if span.unconfirmed > 1:
@@ -381,36 +327,31 @@ class Leg:
         """Where hearing must go on after a loss: never before where the lost session itself began."""
         if ear.from_ is None:
             return span.cursor
-        if ear.open_from is not None:
-            low, high = ear.open_from - BEFORE_A_TURN, ear.open_from - _SNAP
-        else:
-            stalled = session.loss is not None and session.loss.kind in {"stalled", "unconfirmed"}
-            sure_ms = session.live.proven_ms if stalled else session.sent_ms - self._doubtful_ms(session)
-            low = ear.placement.position_ms(max(0.0, sure_ms)) - BEFORE_A_LOSS
-            # What is final needs no second hearing: its last word is enough to hear on from.
-            low = max(low, self._unheard_from(low) - _BEFORE_A_WORD)
-            high = low + SECOND
-        low = max(low, ear.from_)
-        if high > low:
-            at, payload = self._buffer.read(low, high - low)
-            pauses = quiet.runs(payload, self._encoding, _SHORTEST_PAUSE_MS) if at == low else []
-            if pauses:
-                return low + pauses[-1 if ear.open_from is not None else 0][0] * SAMPLES_PER_MS
-        return low
+        stalled = session.loss is not None and session.loss.kind in {"stalled", "unconfirmed"}
+        sure_ms = session.live.proven_ms if stalled else session.sent_ms - self._doubtful_ms(session)
+        last_ms = self.transcript.heard_to_ms
+        return resume.after_loss(
+            began=ear.from_,
+            open_from=ear.open_from,
+            sure=ear.placement.position_ms(max(0.0, sure_ms)),
+            last_word=None if last_ms is None else self._position(last_ms),
+            read=self._buffer.read,
+            encoding=self._encoding,
+        )
 
     def _doubtful_ms(self, session: Session) -> float:
         """What was sent faster than it could be heard: 5 s before a loss cover two of it, more was perhaps not heard at all."""
         unheard = session.backlog.ms(session.closed_at or self._loop.time())
         return unheard if unheard > 2000 else 0.0
 
-    def _voice_unheard(self, span: Span, resume: int | None) -> bool:
+    def _voice_unheard(self, span: Span, since: int | None) -> bool:
         """Whether somebody spoke after the last final word, and no turn was made of it."""
-        if resume is None or span.until is None:
+        if since is None or span.until is None:
             return False
         heard_ms = self.transcript.heard_end_ms
-        since = resume if heard_ms is None else max(resume, (heard_ms - self._call.shift_ms) * SAMPLES_PER_MS)
+        since = since if heard_ms is None else max(since, self._position(heard_ms))
         _, payload = self._buffer.read(since, max(0, span.until - since))
-        return quiet.voiced_ms(payload, self._encoding) >= _VOICE_MS
+        return resume.has_voice(payload, self._encoding)
 
     def _give_up_rest(self, span: Span) -> None:
         """Say what of an ended span nobody heard; what was heard of its open turn is its final form."""
@@ -426,102 +367,48 @@ class Leg:
     def _unheard_from(self, position: int) -> int:
         """Words that are final were heard, though their audio was to be heard again."""
         heard_ms = self.transcript.heard_to_ms
-        return position if heard_ms is None else max(position, (heard_ms - self._call.shift_ms) * SAMPLES_PER_MS)
+        return position if heard_ms is None else max(position, self._position(heard_ms))
+
+    def _position(self, ms: int) -> int:
+        """Of a published time."""
+        return (ms - self._call.shift_ms) * SAMPLES_PER_MS
 
     def _needed(self, span: Span) -> int | None:
         """The lowest position that somebody may still have to hear; None where nothing is known to be."""
         if span.ear is None or span.session is None or span.session.begun_at is None or span.ear.from_ is None:
             return span.cursor if span.cursor is not None else span.start
         open_from = span.ear.open_at
-        proven = span.ear.placement.position_ms(span.session.live.proven_ms) - BEFORE_A_LOSS
+        proven = span.ear.placement.position_ms(span.session.live.proven_ms) - resume.BEFORE_A_LOSS
         cursor = span.cursor if span.cursor is not None else proven
-        return min(proven, cursor, proven if open_from is None else open_from - BEFORE_A_TURN)
+        return min(proven, cursor, proven if open_from is None else open_from - resume.BEFORE_A_TURN)
 
     # One session
 
     async def _speak(self, span: Span, session: Session, ear: Ear) -> bool:
         """Feed a session until its span ends, then say Terminate; False where it was lost before all was sent."""
-        rotation = self._nursery.start(self._relay(span, session, ear), name=f"relay {session.key}")
-        speech = session.speech
-        rate = int(str(speech.get("sample_rate", 16000)))
-        path = open_path(self._profile.audio, self._encoding, rate)
-        bytes_per_ms = rate // 1000 * (1 if self._profile.audio == "mulaw" else 2)
-        ahead = _CHUNK + (_HELD_BY_RESAMPLER if rate != 8000 else 0)
-        sent = 0
+        relay = self._nursery.start(self._relay(span, session, ear), name=f"relay {session.key}")
         try:
-            while not session.over:
-                if span.cursor is None:
-                    if span.start is not None:
-                        span.cursor = span.start
-                    elif span.ended:
-                        return True
-                    else:
-                        await self._buffer.more(self._buffer.head + 1)
-                    continue
-                self._skip_lost(span, ear)
-                # So much that the next chunk comes out of the path as soon as it can, and no sooner.
-                want = max(sent + ahead - ear.placement.fed, _LEAST_READ)
-                at, payload = self._read(span, want)
-                if not payload:
-                    if span.ended and span.cursor >= span.until_or_head(self._buffer.head):
-                        return await self._send_all(session, ear, path.finish(), bytes_per_ms, sent)
-                    await self._buffer.more(span.cursor + want)
-                    continue
-                ear.placement.feed(at, len(payload))
-                span.cursor = at + len(payload)
-                chunks = path.push(payload)
-                await self._send_all(session, ear, chunks, bytes_per_ms, sent)
-                sent += _CHUNK * len(chunks)
-            return False
+            return await Feed(
+                span=span,
+                session=session,
+                ear=ear,
+                buffer=self._buffer,
+                audio=self._profile.audio,
+                encoding=self._encoding,
+                metrics=self._metrics,
+                skipped=self._skipped,
+            ).run()
         finally:
-            rotation.cancel()
+            relay.cancel()
             session.terminate()
 
-    def _read(self, span: Span, want: int) -> tuple[int, bytes]:
-        """The next bytes of a span: as many as wanted, or what is there before a hole or the span's end."""
+    def _skipped(self, span: Span, floor: int, *, first: bool) -> None:
+        """What gave way in the buffer before it was heard is said: nobody was there to hear it, or who was could not keep up."""
         assert span.cursor is not None
-        end = span.until_or_head(self._buffer.head)
-        at, payload = self._buffer.read(span.cursor, min(want + _LEAST_READ, max(0, end - span.cursor)))
-        if at >= end:
-            return end, b""
-        payload = payload[: end - at]
-        behind = at + len(payload)
-        if len(payload) >= want or behind < self._buffer.head or (span.ended and behind >= end):
-            return at, payload
-        return at, b""
-
-    def _skip_lost(self, span: Span, ear: Ear) -> None:
-        """What gave way in the buffer before it was heard is said."""
-        assert span.cursor is not None
-        floor = self._buffer.floor
-        if ear.from_ is None:
-            if floor > span.cursor:
-                self.gap(self._unheard_from(span.cursor), floor, "provider_outage")
-                span.cursor = floor
-            ear.from_ = span.cursor
-        elif floor > span.cursor:
+        if first:
+            self.gap(self._unheard_from(span.cursor), floor, "provider_outage")
+        else:
             self.gap(span.cursor, floor, "overflow")
-            span.cursor = floor
-
-    async def _send_all(self, session: Session, ear: Ear, chunks: list[bytes], bytes_per_ms: int, sent: int) -> bool:
-        """Send chunks one after another; *sent* samples went before. False where the session was lost first."""
-        for chunk in chunks:
-            sent += _CHUNK
-            await self._send(session, ear, chunk, len(chunk) / bytes_per_ms, sent)
-        return not session.over
-
-    async def _send(self, session: Session, ear: Ear, chunk: bytes, ms: float, sent: int) -> None:
-        while (wait := session.pace.wait(ms, self._loop.time())) > 0:
-            await session.pause(wait)
-            if session.over:
-                return
-        if session.state is not State.OPEN:
-            return
-        await session.send(chunk, ms)
-        now = self._loop.time()
-        self._sent_seconds.inc(ms / 1000)
-        delays = [now - arrived for arrived in self._buffer.arrivals(ear.placement.position(sent))]
-        self._metrics.audio_delay_seconds.observe_many(delays)
 
     async def _relay(self, span: Span, session: Session, ear: Ear) -> None:
         """Before a session's time is over, open the next one, and cut over to it where nobody speaks."""
@@ -539,8 +426,11 @@ class Leg:
             cut = await self._pause_in_speech(ear, expires, window)
             if session.over or span.ended or span.cursor is None:
                 return
-            overlap = cut if cut is not None else self._overlap(ear)
-            at = self._buffer.head if cut is None else cut
+            at = overlap = self._buffer.head if cut is None else cut
+            if cut is None:
+                overlap = resume.before_cut(
+                    at, max(ear.from_ or at, self._buffer.floor), self._buffer.read, self._encoding
+                )
             relayed = True
             ear.cut(overlap, at)
             self._end_span(span, at)
@@ -564,18 +454,10 @@ class Leg:
         last = expires - min(_CUT_BEFORE_SECONDS, window / 2)
         while (now := self._loop.time()) < last:
             head = self._buffer.head
-            _, payload = self._buffer.read(head - _PAUSE_MS * SAMPLES_PER_MS, _PAUSE_MS * SAMPLES_PER_MS)
-            silent = not payload or quiet.voiced_ms(payload, self._encoding) == 0
+            _, payload = self._buffer.read(head - _PAUSE, _PAUSE)
+            silent = resume.is_pause(payload, self._encoding)
             # In the first half of the time only a pause between turns will do.
             if silent and (ear.open_at is None or now > expires - window / 2):
                 return head
             await asyncio.sleep(_LOOK_SECONDS)
         return None
-
-    def _overlap(self, ear: Ear) -> int:
-        """Where the next session hears on from, if the cut may go through a word."""
-        head = self._buffer.head
-        low = max(head - _OVERLAP, ear.from_ or head, self._buffer.floor)
-        at, payload = self._buffer.read(low, _OVERLAP // 2)
-        pauses = quiet.runs(payload, self._encoding, _SHORTEST_PAUSE_MS // 2) if at == low else []
-        return low + pauses[0][0] * SAMPLES_PER_MS if pauses else low

@@ -9,11 +9,11 @@ HOUSE = Path(__file__).parents[1] / "gateway"
 
 FLOORS: dict[str, int] = {
     "call": 0, "delivery": 0, "errors": 0, "events": 0, "config": 0,
-    "media": 1, "timeline": 1, "audio": 1, "placement": 1, "quiet": 1, "transcript": 1, "cost": 0,
+    "media": 1, "timeline": 1, "audio": 1, "placement": 1, "quiet": 1, "transcript": 1, "resume": 1, "cost": 0,
     "speech.protocol": 1, "speech.losses": 1, "speech.pacing": 1, "speech.liveness": 1, "speech.parameters": 1,
     "webhooks.signing": 1, "webhooks.retry": 1, "webhooks.breaker": 1,
     "buffer": 2, "speech": 2, "outbox": 2, "webhooks": 2, "metrics": 2, "log": 2, "systemd": 2, "looplag": 2, "tasks": 2,
-    "stream": 3, "leg": 3, "ear": 3, "livecall": 3, "calls": 3, "webhooks.worker": 3, "webhooks.desk": 3,
+    "stream": 3, "leg": 3, "ear": 3, "span": 3, "feed": 3, "livecall": 3, "calls": 3, "webhooks.worker": 3, "webhooks.desk": 3,
     "http": 4, "cli": 4,
     "app": 5, "__main__": 5, "__init__": 0,
     "emulator": 6, "simulator": 6,

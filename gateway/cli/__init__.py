@@ -4,9 +4,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import check, deliveries, emulator, healthcheck, schema, serve, token
+from gateway.cli import check, deliveries, demo, emulator, healthcheck, schema, serve, simulate, token
 
-_COMMANDS = (serve, check, emulator, deliveries, token, schema, healthcheck)
+_COMMANDS = (serve, check, demo, simulate, emulator, deliveries, token, schema, healthcheck)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,6 @@ import asyncio
 import math
 import os
 import re
-import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -21,11 +20,11 @@ from rich.live import Live
 from gateway.call import CARRIERS
 from gateway.errors import ConfigurationFault
 from gateway.media.messages import Encoding
-from gateway.simulator import audio, bundled, figures, handshake, load, recorded, report, telnyx, wav, whole
+from gateway.simulator import audio, bundled, figures, handshake, load, process, recorded, report, telnyx, wav, whole
 from gateway.simulator.audio import Sound
 from gateway.simulator.frames import HOWS, CarrierFaults, HangUp
 from gateway.simulator.load import Plan, Tally
-from gateway.simulator.process import NotStarted
+from gateway.simulator.process import NotStarted, cancelled_by_signals
 from gateway.simulator.receiver import Failing, Receiver
 from gateway.simulator.recorded import Recording, RecordingFault
 
@@ -169,7 +168,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run(args: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> int:
     """Play; 0 if all was as promised, 1 if not, 2 if it could not begin."""
     try:
-        return asyncio.run(_simulate(args, environ))
+        return process.run(_simulate(args, environ))
     except ConfigurationFault as fault:
         print(*fault.faults, sep="\n", file=sys.stderr)
     except (NotStarted, wav.WavFault, RecordingFault) as error:
@@ -211,7 +210,8 @@ async def _simulate(args: argparse.Namespace, environ: Mapping[str, str]) -> int
                 beside.create_task(figures.watch(looks, http, place.admin), name="figures"),
                 beside.create_task(_progress(console, tally, plan), name="progress"),
             ]
-            await _ended_or_told(playing)
+            with cancelled_by_signals(playing):  # the calls are dropped, and what there is is reported
+                await asyncio.wait({playing})
             for task in watching:
                 task.cancel()
         await figures.look(looks, http, place.admin)
@@ -229,19 +229,6 @@ async def _simulate(args: argparse.Namespace, environ: Mapping[str, str]) -> int
         else:
             report.show(made, console)
     return 0 if made.well else 1
-
-
-async def _ended_or_told(task: "asyncio.Task[None]") -> None:
-    """Wait for the end, or for SIGINT or SIGTERM: then the calls are dropped, and what there is is reported."""
-    loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    for number in numbers:
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        await asyncio.wait({task})
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
 
 
 class _Place(msgspec.Struct, frozen=True, kw_only=True):

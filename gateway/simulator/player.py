@@ -7,6 +7,7 @@ It knows nothing of carriers. What it measures is its own punctuality: a player 
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -49,6 +50,8 @@ class Played:
     """Messages that came back: a one-way stream gets none."""
     spans: list[Span] = field(default_factory=list)
     """The audio that was sent."""
+    times: list[float] = field(default_factory=list)
+    """When each of them was, by `time.monotonic`."""
 
 
 class Watch:
@@ -138,6 +141,7 @@ def _note(step: Say, played: Played, watch: Watch) -> None:
         played.frames += 1
         watch.frames += 1
         played.spans.append(step.audio)
+        played.times.append(time.monotonic())
 
 
 def _abort(ws: ClientWebSocketResponse) -> None:

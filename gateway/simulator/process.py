@@ -11,14 +11,15 @@ import re
 import signal
 import sys
 from collections import deque
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 START_SECONDS: Final = 20.0
 _KEPT_LINES: Final = 200
 _LISTENING: Final = re.compile(r"listening (\w+)=(\S+)")
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OURS: Final = ("GATEWAY_", "ASSEMBLYAI_")
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -164,6 +165,42 @@ class Command:
     def _complaint(self, what: str) -> str:
         said = f":\n{self.last_words}" if self._pipes.errors else ", without a word"
         return f"`gateway {self.name}` {what}{said}"
+
+
+_heeding: list["asyncio.Task[Any]"] = []
+
+
+@contextmanager
+def cancelled_by_signals(task: "asyncio.Task[Any]") -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP cancel a task while this is entered, so that what it started is ended in order; may be nested."""
+    loop = asyncio.get_running_loop()
+    _heeding.append(task)
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        yield
+    finally:
+        _heeding.pop()
+        for number in _SIGNALS:
+            if _heeding:
+                loop.add_signal_handler(number, _heeding[-1].cancel)
+            else:
+                loop.remove_signal_handler(number)
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """Run a command's coroutine; gives its exit code, or 130 where a signal ended it."""
+
+    async def heeded() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        with cancelled_by_signals(task):
+            return await work
+
+    try:
+        return asyncio.run(heeded())
+    except asyncio.CancelledError:
+        return 130
 
 
 def usage(pid: int) -> tuple[float, int]:

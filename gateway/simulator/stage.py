@@ -7,16 +7,18 @@ from a voice to the service, whatever was lost and heard again on it.
 """
 
 import asyncio
+import math
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self, get_args
+from typing import Any, Final, NamedTuple, Self
 
 from gateway import app, looplag
+from gateway.audio import g711
 from gateway.call import TRACKS, Track
 from gateway.config import load
 from gateway.emulator import tones
@@ -63,6 +65,8 @@ class Notes:
     number: int
     fed_at: float
     """When audio last reached it."""
+    began_at: float = math.inf
+    """When audio first did."""
     heard: list[Hearing] = field(default_factory=list)
 
 
@@ -91,6 +95,7 @@ class _Ear(Tones):
         before = len(self._words)
         super().feed(pcm16le)
         self._notes.fed_at = self._clock()
+        self._notes.began_at = min(self._notes.began_at, self._notes.fed_at)
         self._notes.heard += [Hearing(self._notes.fed_at, tones.read(word.text)[0]) for word in self._words[before:]]
 
 
@@ -206,6 +211,8 @@ class Call:
     began: float | None = None
     """Loop seconds of its first message: the speakers' time 0."""
     ended: bool = False
+    over_at: float = math.inf
+    """Loop seconds: what is spoken later need not be heard, though it is sent."""
 
     @classmethod
     def of(cls, scenario: Scenario, secrets: Secrets, number: int = 0) -> Self:
@@ -240,6 +247,14 @@ class Call:
         streams = [first._replace(steps=self._noted(first.steps)), *others]
         self.played = await play(address, streams, self.watch)
 
+    def not_sent(self, track: Track) -> list[int]:
+        """Places of words that were not sent whole, or not in time."""
+        spans = self.played.spans
+        if self.began is not None and self.over_at < math.inf:
+            last = (self.over_at - self.began) * g711.RATE_HZ
+            spans = [span for span in spans if span.end <= last]
+        return self.sound.cut(track, spans)
+
     def _noted(self, steps: Iterator[Step]) -> Iterator[Step]:
         self.began = asyncio.get_running_loop().time()
         yield from steps
@@ -269,6 +284,8 @@ class LegResult:
     """Seconds from the service's return until words were heard in less than a second again."""
     caught_up_limit: float = 0.0
     late: list[str] = field(default_factory=list)
+    details: list[str] = field(default_factory=list)
+    """Which words were lost, or came too often."""
     noticed: float = 0.0
     """Seconds from the last audio that reached a lost session to the next session's dialling."""
 
@@ -292,6 +309,10 @@ class Row:
     seconds: float = 0.0
     """That the scenario took."""
     note: str = ""
+    details: list[str] = field(default_factory=list)
+    """Sessions, words and events, for whoever asks why it failed."""
+    log: list[str] = field(default_factory=list)
+    """Of the gateway, where it was kept."""
 
     @property
     def passed(self) -> bool:
@@ -342,7 +363,29 @@ def judge(stage: Stage, calls: Sequence[Call]) -> Row:
             leg = _leg(stage, call, check, track, row.late_seconds)
             row.legs.append(leg)
     _hold(row, expected, stage)
+    zero = min((line.opened_at for line in stage.emulator.sessions), default=0.0)
+    for line in stage.emulator.sessions:
+        times = (line.begun_at, line.terminated_at, line.closed_at)
+        begun, terminated, closed = ("-" if at is None else f"{at - zero:.2f}" for at in times)
+        heard = " ".join(f"{text}@{start_ms}" for text, start_ms, _ in line.heard)
+        row.details.append(
+            f"session {line.number} {_track_of(line)}: dialled {line.opened_at - zero:.2f}, begun {begun}, terminated {terminated}, "
+            f"closed {closed}, {line.ended}, audio {line.audio_ms / 1000:.2f} s: {heard}"
+        )
+    row.details += [detail for leg in row.legs for detail in leg.details]
+    for call in calls:
+        row.details += [f"{arrival.event.type}: {_told(arrival)}" for arrival in stage.events(call.id)]
     return row
+
+
+def _told(arrival: Arrival) -> str:
+    data = arrival.event.data
+    leg = (data.get("leg") or {}).get("track", "")
+    if turn := data.get("turn"):
+        return f"{leg} {turn['id']} " + " ".join(f"{word['text']}@{word['start_ms']}" for word in turn["words"])
+    if session := data.get("session"):
+        return f"{leg} {session['number']} {session.get('reason')} {session.get('audio_seconds')}"
+    return f"{leg} {data.get('start_ms', '')} {data.get('end_ms', '')} {data.get('reason', '')}"
 
 
 def _accounts(stage: Stage, call: Call, check: CallCheck) -> list[str]:
@@ -410,7 +453,7 @@ def _leg(stage: Stage, call: Call, check: CallCheck, track: Track, late_seconds:
                 heard += tones.read(text)
                 starts += [start_ms] * len(tones.read(text))
     numbers = [one.word for one in spoken]
-    cut = call.sound.cut(track, call.played.spans)
+    cut = call.not_sent(track)
     result.count = compare(numbers, heard, cut)
     pairs = aligned(numbers, heard)
     zero_ms = min((span.start for span in call.played.spans), default=0) // SAMPLES_PER_MS
@@ -421,8 +464,15 @@ def _leg(stage: Stage, call: Call, check: CallCheck, track: Track, late_seconds:
         if arrival.event.type == "audio.gap" and arrival.event.data["leg"]["track"] == track
     ]
     found = {here for here, _ in pairs} | set(cut)
+    lost = [one for place, one in enumerate(spoken) if place not in found]
+    matched = {there for _, there in pairs}
+    extra = [(word, at) for place, (word, at) in enumerate(zip(heard, starts, strict=True)) if place not in matched]
+    result.details += [f"{track}: lost {tones.spelled(one.word)} of {one.start_ms} ms" for one in lost]
+    result.details += [f"{track}: extra {tones.spelled(word)} at {at + zero_ms} ms" for word, at in extra]
     result.unsaid = sum(
-        not any(low - _EDGE_MS < one.end_ms - zero_ms and one.start_ms - zero_ms < high + _EDGE_MS for low, high in gaps)
+        not any(
+            low - _EDGE_MS < one.end_ms - zero_ms and one.start_ms - zero_ms < high + _EDGE_MS for low, high in gaps
+        )
         for place, one in enumerate(spoken)
         if place not in found
     )
@@ -453,23 +503,21 @@ def _lateness(stage: Stage, began: float, spoken: Sequence[tones.Spoken], leg: L
         if hearing.word in once
     )
     leg.behind = max((lag for _, lag in lags), default=0.0)
-    returns = []
-    for (line, note), after in zip(zip(leg.sessions, notes, strict=True), leg.sessions[1:], strict=False):
+    # When the service could hear the leg (again): the first Begin, each return after a loss, each change of sessions.
+    returns = [line.begun_at - wall for line in leg.sessions[:1] if line.begun_at is not None]
+    for line, note, after in zip(leg.sessions, notes, leg.sessions[1:], strict=False):
+        successor = stage.noting.notes.get(after.number)
+        if line.terminated_at is not None or line.ended.startswith("error:"):
+            returns += [] if successor is None else [successor.began_at]
+            continue
         lost_at = (line.closed_at or line.opened_at) - wall
-        if line.ended == "client_terminate" or line.ended.startswith("error:"):
-            deaf_from = None
-        else:
-            deaf_from = note.fed_at if note is not None and note.heard else line.opened_at - wall
-        if deaf_from is not None:
-            leg.noticed = max(leg.noticed, after.opened_at - wall - deaf_from)
-        if line.terminated_at is None and after.begun_at is not None:
-            refused = [at for at in stage.refused_at if lost_at <= at <= after.opened_at - wall]
-            hidden = line.ended.startswith("fault:") and line.ended != "fault:cut"
-            back = after.begun_at - wall if hidden else max([lost_at, *refused])
-            returns.append(back)
-    if leg.sessions and leg.sessions[0].begun_at is not None:
-        returns.insert(0, max([leg.sessions[0].begun_at - wall, *stage.refused_at[:0]]))
-    for back, following in zip(returns, [*returns[1:], float("inf")], strict=True):
+        deaf_from = note.fed_at if note is not None and note.heard else line.opened_at - wall
+        leg.noticed = max(leg.noticed, after.opened_at - wall - deaf_from)
+        if line.ended == "fault:cut":
+            returns.append(max([lost_at, *(at for at in stage.refused_at if lost_at <= at <= after.opened_at - wall)]))
+        elif after.begun_at is not None:
+            returns.append(after.begun_at - wall)
+    for back, following in zip(returns, [*returns, math.inf][1:], strict=True):
         among = [(at, lag) for at, lag in lags if back < at <= following]
         behind = max((lag for _, lag in among), default=0.0)
         last = max((at for at, lag in among if lag >= BEHIND_SECONDS + late_seconds), default=back)
@@ -477,12 +525,6 @@ def _lateness(stage: Stage, began: float, spoken: Sequence[tones.Spoken], leg: L
         leg.caught_up = max(leg.caught_up, last - back)
         leg.caught_up_limit = max(leg.caught_up_limit, limit)
         if last - back > limit:
-            leg.late.append(f"{leg.track}: still behind {last - back:.1f} s after the service's return, not {limit:.1f}")
-
-
-TRACK_NAMES: Final = get_args(Track)
-
-
-def environment_of(stage: Stage, **more: object) -> Mapping[str, str]:
-    """The gateway's environment with some settings otherwise."""
-    return stage.environment | {f"GATEWAY_{name.upper()}": str(value) for name, value in more.items()}
+            leg.late.append(
+                f"{leg.track}: still behind {last - back:.1f} s after the service's return, not {limit:.1f}"
+            )

@@ -56,10 +56,9 @@ class Liveness:
             if self._counted is None:  # it never says
                 self.proven_ms = max(self.proven_ms, self._sent_by(now - 1))
             return
-        # Counted is what arrived, or what was heard so far: either grows while audio comes. It may begin anew there.
-        grew = received_ms > (self._counted or 0.0)
+        # Counted is what arrived, or what was heard so far: either grows while audio comes. One that falls began anew there.
+        self._still_since = now if received_ms == (self._counted or 0.0) else None
         self._counted = received_ms
-        self._still_since = None if grew else now
         self.proven_ms = max(self.proven_ms, min(received_ms, self._sent_ms))
 
     def stalled(self, now: float) -> str | None:

@@ -11,6 +11,8 @@ until the session is closed. So there is one closer, and cancelling who listens 
 
 import asyncio
 import contextlib
+import socket
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +54,7 @@ class Patience:
 
 ORDINARY: Final = Patience()
 _SHORTEST_SECRET: Final = 16
+_LINGER_NOT: Final = struct.pack("ii", 1, 0)
 
 
 class Hearer(Protocol):
@@ -193,9 +196,14 @@ class Session:
             self.abort()
 
     def abort(self) -> None:
-        """Cut the line."""
-        if self._transport is not None:
-            self._transport.abort()
+        """Cut the line: the other side hears of it at once (RST), whatever of ours it has not read."""
+        if self._transport is None:
+            return
+        if not self._transport.is_closing():
+            with contextlib.suppress(OSError):
+                line = self._transport.get_extra_info("socket")
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self._transport.abort()
 
     def unconfirm(self) -> None:
         """No Termination came in time."""

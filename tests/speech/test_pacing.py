@@ -1,7 +1,7 @@
 """How fast waiting audio goes, against the contract's words; what the service cannot have heard."""
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ def most_in_a_window(sent: Sent) -> float:
     most, first, held = 0.0, 0, 0.0
     for at, ms in sent:
         held += ms
-        while sent[first][0] <= at - WINDOW_SECONDS:
+        while sent[first][0] <= at - WINDOW_SECONDS + 1e-6:
             held -= sent[first][1]
             first += 1
         most = max(most, held)
@@ -64,13 +64,13 @@ def test_any_schedule_obeys_the_contract(sizes: list[float], data: st.DataObject
 
 @pytest.mark.parametrize("ms", [50.0, 60.0, 61.0, 100.0, 250.0, 1000.0])
 def test_a_minute_of_backlog_goes_as_fast_as_it_may(ms: float) -> None:
-    """60 s that wait are sent in 50 s, less the first second and the last chunk, in every legal size; never faster."""
+    """60 s that wait are sent in some 50 s, in every legal size: each five seconds carry the six that fit, less a chunk."""
     sent = play(Pace(0.0), [(0.0, ms)] * int(60_000 / ms))
     obeys(sent)
-    assert sent[-1][0] == pytest.approx((60_000 - 1000) / 1000 / RATE, abs=1.0)
-    # Each five seconds after the first second carries six seconds of audio, no less.
+    assert sent[-1][0] >= (60_000 - 1000 - ms) / 1000 / RATE - 0.1
+    assert sent[-1][0] <= 60_000 / (6000 - ms) * WINDOW_SECONDS
     for start in range(0, 40, 5):
-        assert sum(size for at, size in sent if start < at <= start + 5) >= 6000 - ms - 0.01
+        assert sum(size for at, size in sent if start <= at < start + 5) >= 6000 - ms - 0.01
 
 
 @given(st.lists(st.floats(0.02, 0.233), min_size=1, max_size=400), st.sampled_from([50.0, 60.0, 100.0]))
@@ -113,7 +113,7 @@ def test_small_chunks_do_not_pile_up() -> None:
     """50 ms chunks at 1.2 times real time come every 42 ms: they leave the window one after the other all the same."""
     pace = Pace(0.0)
     sent = play(pace, [(0.0, 50.0)] * 2000)
-    assert max(b - a for (a, _), (b, _) in zip(sent, sent[1:], strict=False)) < 1
+    assert max(b - a for (a, _), (b, _) in pairwise(sent)) < 1
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 1000)), max_size=100))
@@ -136,5 +136,5 @@ def test_live_audio_leaves_no_backlog() -> None:
     for number in range(1000):
         live.sent(60.0, number * 0.06)
         late.sent(60.0, number * 0.05)
-    assert live.ms(1000 * 0.06) == 0
+    assert live.ms(1000 * 0.06) == pytest.approx(0, abs=1e-6)
     assert late.ms(50.0) == pytest.approx(10_000)

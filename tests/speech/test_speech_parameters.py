@@ -63,17 +63,20 @@ def test_any_combination(asked: dict[str, Any]) -> None:
 )
 def test_old_names(old: str, new: str, value: object) -> None:
     """An old name goes out under its new one, even where its value is nothing; the new name wins."""
-    assert query(RealTimeParameters(**PHONE, **{old: value})) == f"sample_rate=16000&{new}={value}"
+    assert query(RealTimeParameters.model_validate({**PHONE, old: value})) == f"sample_rate=16000&{new}={value}"
     alike({**PHONE, old: value})
     alike({**PHONE, old: value, new: value})
 
 
 def test_how_values_are_written() -> None:
     """Lists as JSON in ASCII, booleans with a capital, a space as a plus; what was not asked is not sent."""
-    asked = RealTimeParameters(
-        sample_rate=8000, keyterms_prompt=["Únïcode Co.", "O'Neil"], speaker_labels=True, format_turns=False
-    )
-    assert query(asked) == (
+    asked = {
+        "sample_rate": 8000,
+        "keyterms_prompt": ["Únïcode Co.", "O'Neil"],
+        "speaker_labels": True,
+        "format_turns": False,
+    }
+    assert query(RealTimeParameters.model_validate(asked)) == (
         "format_turns=False&keyterms_prompt=%5B%22%5Cu00dan%5Cu00efcode+Co.%22%2C+%22O%27Neil%22%5D&sample_rate=8000&speaker_labels=True"
     )
 
@@ -85,7 +88,7 @@ def test_profiles(track: Any, audio: str) -> None:
     findings = Findings()
     found = profiles.read({"default": {track: {"audio": audio}}}, lambda url, _: url, findings)
     leg = found["default"].leg(track)
-    assert session_url(HOST, leg.speech) == _build_uri(HOST, RealTimeParameters(**dict(leg.speech)))
+    assert session_url(HOST, leg.speech) == _build_uri(HOST, RealTimeParameters.model_validate(dict(leg.speech)))
     assert not findings.faults
 
 

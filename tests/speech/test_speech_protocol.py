@@ -1,7 +1,7 @@
 """What the service says: read as the SDK reads it, and where the SDK would give up, less what is wrong."""
 
 import copy
-import datetime
+import datetime as dt
 import json
 import math
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ SAID: Final[dict[str, messages.Message]] = {
 
 def plain(value: Any) -> Any:
     """What the SDK made of a value, in plain types."""
-    if isinstance(value, datetime.datetime):
+    if isinstance(value, dt.datetime):
         return value.timestamp()
     if isinstance(value, list):
         return [plain(part) for part in value]

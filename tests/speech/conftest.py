@@ -1,0 +1,13 @@
+"""A test module that names loops (`LOOPS`) is run on each of them."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+
+Factory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Factory]:
+    named: Mapping[str, Factory] | None = getattr(getattr(item, "module", None), "LOOPS", None)
+    return named or {"asyncio": asyncio.SelectorEventLoop}
