@@ -55,7 +55,7 @@ def after_loss(
 def before_cut(cut: int, began: int, read: Read, encoding: g711.Encoding) -> int:
     """Where the next session begins to hear if audio must be cut at *cut*, whatever is being said there."""
     low = max(cut - OVERLAP, began)
-    pauses = _pauses(low, low + OVERLAP // 2, read, encoding, _SHORT_PAUSE_MS)
+    pauses = _pauses(low, cut - OVERLAP // 2, read, encoding, _SHORT_PAUSE_MS)
     return pauses[0] if pauses else low
 
 
