@@ -13,6 +13,7 @@ help:
 	@echo "make bench       latency and CPU against the barest possible server, as ratios"
 	@echo "make chaos       the fault tour: every fault x every phase of a call, words counted"
 	@echo "make dashboards  write grafana/*.json anew from their source"
+	@echo "make install     .venv with all that runs and tests it"
 	@echo "make test-tools  Debian's tools that the deployment checks use"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -23,7 +24,15 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)
 
-demo: $(STAMP)
+# The demo needs neither linters nor test tools: a fresh machine hears it sooner.
+$(VENV)/.installed-demo: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=") if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) …"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sphinx]'
+	touch $@
+
+demo: $(VENV)/.installed-demo
 	$(BIN)/gateway demo $(if $(LIVE),--live)
 
 lint: $(STAMP)

@@ -131,7 +131,11 @@ async def serve(settings: Settings, say: Callable[[str], None], stop: Stop) -> N
     notifier = systemd.Notifier(os.environ)
     metrics = Metrics(budget_usd_per_day=settings.budget_usd_per_day, drain_seconds=settings.drain_seconds)
     async with AsyncExitStack() as house:
-        outbox = await house.enter_async_context(SqliteOutbox(settings.store_path, keep_days=settings.keep_days))
+        outbox = await house.enter_async_context(
+            SqliteOutbox(
+                settings.store_path, keep_days=settings.keep_days, committed=metrics.store_commit_seconds.observe
+            )
+        )
         keys = [parse_secret(secret) for secret in settings.webhook_secrets]
         sender = await house.enter_async_context(Sender(keys, allowed=settings.webhook_allow_cidrs))
         deliveries = await house.enter_async_context(Deliveries(outbox, sender, observe=metrics))

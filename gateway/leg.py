@@ -79,6 +79,8 @@ class Leg:
         self._spans: list[Span] = []
         self._relays: list[Span] = []
         """Spans that a session was opened for, and that have not begun."""
+        self._dialled: list[tuple[Span, Session]] = []
+        """Sessions that are not over, and for which span each was opened."""
         self._next_span = 0
         self._sessions = 0
         self._frame_at = self._loop.time()
@@ -155,9 +157,18 @@ class Leg:
         self.gap(self._unheard_from(0), position, "provider_outage")
 
     async def heard(self) -> None:
-        """Wait until everything that has ended was heard, or given up."""
+        """Wait until everything that has ended was heard, or given up, and no session is left of it: not even a late Begin."""
         while tasks := [span.task for span in self._spans if span.ended and span.task is not None]:
             await asyncio.wait(tasks)
+        while left := self._left():
+            await left[0].ended()
+
+    def _left(self) -> list[Session]:
+        """Sessions that nobody listens to any more: given up while they were dialled, or opened to relay what then ended."""
+        self._dialled = [(span, session) for span, session in self._dialled if not session.over]
+        living = [span for span in self._spans if not span.ended]
+        relays = self._relays if living else []
+        return [session for span, session in self._dialled if span not in living and span not in relays]
 
     def ended(self, reason: str) -> None:
         """Its call has ended; if it is opened anew, this begins anew."""
@@ -288,7 +299,10 @@ class Leg:
             owned=lambda: span in self._spans or span in self._relays,
             keep=self._call.keep_session,
         )
-        return self._service.dial(order), ear
+        session = self._service.dial(order)
+        self._dialled = [(of, dialled) for of, dialled in self._dialled if not dialled.over]
+        self._dialled.append((span, session))
+        return session, ear
 
     def _goes_on(self, span: Span, session: Session) -> bool:
         """Note a session that was lost or never began; False: the leg is given up."""
@@ -355,14 +369,14 @@ class Leg:
 
     def _give_up_rest(self, span: Span) -> None:
         """Say what of an ended span nobody heard; what was heard of its open turn is its final form."""
-        facts = self.transcript.adopt()
-        facts += self.transcript.span_over(span.number)
-        Ear.publish(self._call, self.party, self._metrics, facts)
+        Ear.publish(self._call, self.party, self._metrics, self.transcript.adopt())
         if span.until is None:  # only where its task was cancelled
             span.until = self._buffer.head
         if not span.empty and span.start is not None:
+            # Before the words of later stretches are let out: they say nothing of what was heard of this one.
             since = self._unheard_from(max(span.start, span.cursor or span.start))
             self.gap(since, span.until, "refused" if self.refused else "provider_outage")
+        Ear.publish(self._call, self.party, self._metrics, self.transcript.span_over(span.number))
 
     def _unheard_from(self, position: int) -> int:
         """Words that are final were heard, though their audio was to be heard again."""
@@ -377,8 +391,10 @@ class Leg:
         """The lowest position that somebody may still have to hear; None where nothing is known to be."""
         if span.ear is None or span.session is None or span.session.begun_at is None or span.ear.from_ is None:
             return span.cursor if span.cursor is not None else span.start
-        open_from = span.ear.open_at
-        proven = span.ear.placement.position_ms(span.session.live.proven_ms) - resume.BEFORE_A_LOSS
+        # Of a session that was lost a moment ago the open turn is no longer open, and will be heard again.
+        open_from = span.ear.open_from if span.session.over else span.ear.open_at
+        sure_ms = min(span.session.live.proven_ms, span.session.sent_ms - self._doubtful_ms(span.session))
+        proven = span.ear.placement.position_ms(max(0.0, sure_ms)) - resume.BEFORE_A_LOSS
         cursor = span.cursor if span.cursor is not None else proven
         return min(proven, cursor, proven if open_from is None else open_from - resume.BEFORE_A_TURN)
 
@@ -417,6 +433,8 @@ class Leg:
         assert session.begun_at is not None
         expires = session.begun_at + lifetime
         await asyncio.sleep(expires - window - self._loop.time())
+        if span.ended:
+            return
         successor = self._new_span(None)
         self._relays.append(successor)
         relayed = False
@@ -429,7 +447,10 @@ class Leg:
             at = overlap = self._buffer.head if cut is None else cut
             if cut is None:
                 overlap = resume.before_cut(
-                    at, max(ear.from_ or at, self._buffer.floor), self._buffer.read, self._encoding
+                    at,
+                    max(at if ear.from_ is None else ear.from_, self._buffer.floor),
+                    self._buffer.read,
+                    self._encoding,
                 )
             relayed = True
             ear.cut(overlap, at)

@@ -6,16 +6,20 @@ old one ending, the new one hearing already. Turns come out in the order of the 
 until every earlier one is over, so that numbers need no correction.
 
 A session that begins where an earlier one has heard already (replay, overlap) says words again. They are recognised by time
-*and* text, one to one and in order, against the words that are final already; what remains is new. So a word that was really
-said three times running is neither swallowed nor doubled.
+*and* text, one to one and in order, against the words that are final already (`align`); what remains is new. So a word that
+was really said three times running is neither swallowed nor doubled. Where the times alone cannot tell, the rest does: which
+words follow, what the lost session had begun to say, and whether there was a voice.
 """
 
-import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+import msgspec
 
 from gateway.call import Track, Turn, Word
 from gateway.speech import protocol
@@ -23,13 +27,32 @@ from gateway.speech import protocol
 Place = Callable[[float], int]
 """From milliseconds of a session's audio to milliseconds on the call's clock."""
 
-SAME_WORD_MS: Final = 1000
-"""Two hearings of one word begin at most so far apart: a first word after silence may be told up to 1 s early."""
-REHEARD_FROM_MS: Final = 100
-_EDGE_MS: Final = 50
+Voiced = Callable[[int, int], int | None]
+"""How much voice lies between two times on the call's clock, in milliseconds; None where that cannot be told any more."""
+
+EARLY_MS: Final = 1000
+"""A turn's first word, after silence, is told up to so much too early."""
+JITTER_MS: Final = 60
+"""So exactly is any other word's start told."""
 CUT_EDGE_MS: Final = 80
-_MOST_ALIGNED: Final = 400
-_LETTER: Final = re.compile(r"[A-Z]")
+"""A word that ends less than this before a cut may have been cut."""
+_TWICE_MS: Final = 2 * JITTER_MS
+_SLACK_MS: Final = 80
+"""So much further apart than can be explained two hearings may be, where the word must have been heard again."""
+_REACH_MS: Final = EARLY_MS + _TWICE_MS + _SLACK_MS
+_OTHERWISE_MS: Final = 150
+"""A word heard as another one begins at most so far from it."""
+_EDGE_MS: Final = 50
+_SHORTEST_WORD_MS: Final = 80
+_REMEMBERED_MS: Final = 120_000
+"""No session is lost further behind the last final word: a turn's cap is 60 s."""
+_MOST_REMEMBERED: Final = 1000
+_MOST_HEARD: Final = 400
+"""So many words of a turn are compared at most …"""
+_MOST_NEAR: Final = 32
+"""… each with so many known ones: more than anybody says in that time."""
+_COMPARED_AGAIN: Final = 12
+"""Words said again that are compared once more with those that follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +79,55 @@ class Revised:
 Fact = Said | Partial | Revised
 
 
-@dataclass(slots=True)
-class _Published:
+class Heard(NamedTuple):
+    """A word of a session, to be compared; milliseconds on the call's clock."""
+
+    plain: str
+    start: int
+    latest: int
+    """When it began at the latest: a first word may have been told early."""
+
+
+class Known(NamedTuple):
+    """A word that may be said again."""
+
+    plain: str
+    start: int
+    latest: int
+    turn: int
+    """Index of its turn; `OPEN` where that is not final."""
+    low: int
+    """Where that turn's first word begins …"""
+    high: int
+    """… and its last one."""
+    missed: float
+    """How hard it is to believe that it is not said again."""
+
+
+class _Published(NamedTuple):
     """A turn that went out: which of the service's words it holds."""
 
-    turn: Turn
-    kept: tuple[tuple[float, str], ...]
-    """Start on the session's clock, and text."""
+    number: int
+    of: int
+    """How many words the service's turn has …"""
+    keep: Sequence[int]
+    """… and which of them are kept."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Span:
+    """A stretch of the leg's audio."""
+
+    over: bool = False
+    cut_ms: tuple[int, int] | None = None
+
+
+@dataclass(slots=True, eq=False)
 class Hearing:
     """What one session has said. Handed out by `LegTranscript.hearing`; only the transcript looks inside."""
 
     order: tuple[int, int]
+    span: _Span
     session_id: str
     place: Place
     languages: bool
@@ -79,41 +137,65 @@ class Hearing:
     """From where on the call's clock earlier words may be said again; None where nothing can be."""
     over: bool = False
     open: dict[int, protocol.Turn] = field(default_factory=dict)
-    """The newest partial of each turn that is not final."""
+    """The newest form of each turn that is not final."""
     started_ms: float | None = None
     """Speech was announced there, on the session's clock, and no turn has come of it yet."""
     finals: set[int] = field(default_factory=set)
+    final_to_ms: float = 0.0
+    """Where its last final word begins, on the session's clock."""
     waiting: protocol.Turn | None = None
     """A final turn whose formatted form may follow."""
     waited: bool = False
     hole: bool = False
-    """A later turn became final, this one never did: its words would be lost."""
+    """A later turn became final, this one did not: its words would be lost. Nothing more is taken from this session."""
     held: deque[tuple[str, object]] = field(default_factory=deque)
-    known: list[Word] | None = None
-    """Words final before this session spoke, not yet said again."""
+    known: list[Known] | None = None
+    """What it may say again, and the last that it has; empty once it speaks of later things. None before it spoke."""
+    again: list[Heard] = field(default_factory=list)
+    """What it has said again last."""
     published: dict[int, _Published] = field(default_factory=dict)
     shown: bool = False
     """A partial of it is on somebody's screen."""
-    cut_ms: tuple[int, int] | None = None
-    """Its audio was cut at the second, and a later session hears on from the first: a word on the cut is the later one's."""
+    heard_again: bool = False
+    """A later session of its span has begun."""
+
+    @property
+    def cut_ms(self) -> tuple[int, int] | None:
+        """Its span was cut at the second, and a later one is heard from the first on: a word on the cut is the later one's."""
+        return self.span.cut_ms
+
+    @cut_ms.setter
+    def cut_ms(self, cut: tuple[int, int] | None) -> None:
+        self.span.cut_ms = cut
 
     @property
     def open_from_ms(self) -> int | None:
         """Where on the call's clock the open turn begins; None where none is open."""
-        starts = [turn.words[0].start for turn in self.open.values() if turn.words]
-        if self.waiting is not None and self.waiting.words:
-            starts.append(self.waiting.words[0].start)
+        turns = [*self.open.values(), *([] if self.waiting is None else [self.waiting])]
+        starts = [turn.words[0].start for turn in turns if turn.words]
         if self.started_ms is not None:
             starts.append(self.started_ms)
-        if starts:
-            return self.place(min(starts))
-        return self.place(0) if self.open else None
+        if not starts and any(turn.transcript for turn in turns):
+            starts.append(self.final_to_ms)  # its words were unusable
+        return self.place(min(starts)) if starts else None
+
+
+@dataclass(slots=True)
+class _Final:
+    """A word of a turn that went out."""
+
+    heard: Heard
+    end: int
+    first: bool
+    """The first one of its turn, as the service cut it."""
+    turn: int
+    by: Hearing
 
 
 class LegTranscript:
     """The turns of one leg, in order."""
 
-    def __init__(self, track: Track, next_index: int = 0) -> None:
+    def __init__(self, track: Track, next_index: int = 0, voiced: Voiced = lambda _from_ms, _to_ms: None) -> None:
         self.track = track
         self.next_index = next_index
         self.turns: dict[int, Turn] = {}
@@ -121,16 +203,20 @@ class LegTranscript:
         self.heard_to_ms: int | None = None
         """Where the last final word begins: all before it has been heard."""
         self.heard_end_ms: int | None = None
-        """Where it ends, as far as the service's ends can be believed: a second after its beginning at the latest."""
+        """Where it ends, as far as the service's ends can be believed: no later than so many letters take."""
+        self._voiced = voiced
         self._hearings: dict[tuple[int, int], Hearing] = {}
-        self._spans_over: set[int] = set()
-        self._spans: set[int] = set()
-        self._words: list[Word] = []
+        self._spans: dict[int, _Span] = {}
+        self._words: list[_Final] = []
+        """The last minutes' final words, as they were said."""
         self._orphans: list[tuple[Hearing, protocol.Turn]] = []
+        self._cutter: Hearing | None = None
+        self._on_cut: list[Known] = []
+        """Words of that one on its span's cut: left to the span behind it, which has said nothing yet."""
 
     def span(self, number: int) -> None:
         """A stretch of the leg's audio begins, heard by sessions (number, 0), (number, 1), …"""
-        self._spans.add(number)
+        self._spans[number] = _Span()
 
     def hearing(
         self,
@@ -143,7 +229,11 @@ class LegTranscript:
         reheard_ms: int | None = None,
     ) -> Hearing:
         """A session begins to speak."""
-        hearing = Hearing(order, session_id, place, languages, formatted, reheard_ms)
+        # It may begin when nobody waits for its span any more.
+        span = self._spans.setdefault(order[0], _Span(over=True))
+        for other in [*self._hearings.values(), *(orphan for orphan, _ in self._orphans)]:
+            other.heard_again = other.heard_again or other.span is span
+        hearing = Hearing(order, span, session_id, place, languages, formatted, reheard_ms)
         self._hearings[order] = hearing
         return hearing
 
@@ -151,20 +241,22 @@ class LegTranscript:
         """The service said a turn."""
         order = message.turn_order
         again = hearing.waiting is not None and hearing.waiting.turn_order == order
-        if order in hearing.finals and not (again and message.end_of_turn):
-            return []  # said twice
-        facts: list[Fact] = []
-        if hearing.waiting is not None and not again:
-            facts += self._settle_waiting(hearing)
+        if hearing.over or hearing.hole or (order in hearing.finals and not (again and message.end_of_turn)):
+            return []  # too late, or said twice
+        facts = [] if again else self._settle_waiting(hearing)
         hearing.started_ms = None
         if not message.end_of_turn:
             hearing.open[order] = message
-            return facts + self._say(hearing, "partial", message)
+            return facts + (self._say(hearing, "partial", message) if order == min(hearing.open) else [])
+        hearing.open = {n: turn for n, turn in hearing.open.items() if n > order or turn.words or turn.transcript}
         if any(earlier < order for earlier in hearing.open):
+            hearing.open[order] = message
             hearing.hole = True
             return facts
         hearing.open.pop(order, None)
         hearing.finals.add(order)
+        if message.words:
+            hearing.final_to_ms = message.words[-1].start
         if hearing.formatted and not message.turn_is_formatted:
             hearing.waiting, hearing.waited = message, False
             return facts
@@ -178,48 +270,55 @@ class LegTranscript:
 
     def tick(self, hearing: Hearing) -> list[Fact]:
         """Some seconds went by (a heartbeat came): a turn does not wait for its formatted form for ever."""
-        if hearing.waiting is None:
-            return []
         if hearing.waited:
             return self._settle_waiting(hearing)
-        hearing.waited = True
+        hearing.waited = hearing.waiting is not None
         return []
 
     def revision(self, hearing: Hearing, message: protocol.SpeakerRevision) -> list[Fact]:
         """The service hears other speakers in turns it has said."""
-        return self._say(hearing, "revision", message)
+        named = {revision.turn_order for revision in message.revisions}
+        waits = hearing.waiting is not None and hearing.waiting.turn_order in named
+        facts = self._settle_waiting(hearing) if waits else []
+        return facts + self._say(hearing, "revision", message)
 
     def over(self, hearing: Hearing) -> list[Fact]:
         """A session says nothing more. Its open turn is withdrawn; until another hears it, or none will, it is an orphan."""
         facts = self._settle_waiting(hearing)
-        left = [hearing.open[order] for order in sorted(hearing.open) if hearing.open[order].transcript]
+        left = [turn for _, turn in sorted(hearing.open.items()) if turn.words or turn.transcript]
         facts += self._say(hearing, "orphans", left)
         hearing.open.clear()
         hearing.started_ms = None
         hearing.over = True
         return facts + self._release()
 
-    def adopt(self) -> list[Fact]:
-        """No session will hear the orphans again: what was heard of them is their final form."""
+    def adopt(self, number: int | None = None) -> list[Fact]:
+        """No session will hear the orphans (of a span) again: what was heard of them is their final form."""
         facts: list[Fact] = []
-        orphans, self._orphans = self._orphans, []
-        for hearing, message in orphans:
-            facts += self._final(hearing, message)
+        since = self.next_index
+        for orphan in self._of(number):
+            if orphan in self._orphans:
+                keep = self._unsaid(*orphan, since)
+                self._orphans.remove(orphan)
+                facts += self._final(*orphan, keep)
         return facts
 
-    def disown(self) -> None:
-        """A session heard on to the end: what it did not say again was not said."""
-        self._orphans.clear()
+    def disown(self, number: int | None = None) -> None:
+        """A session heard (a span) to the end: what it did not say again of earlier ones' orphans was not said."""
+        for orphan in self._of(number):
+            if orphan[0].heard_again:
+                self._orphans.remove(orphan)
 
     def span_over(self, number: int) -> list[Fact]:
         """No further session hears this stretch."""
-        self._spans_over.add(number)
+        self._spans.setdefault(number, _Span()).over = True
         return self._release()
 
     def remember(self, turns: Sequence[Turn]) -> None:
         """Turns that were final before a crash."""
         for turn in turns:
             self.turns[turn.index] = turn
+            self.next_index = max(self.next_index, turn.index + 1)
             if turn.words:
                 self.heard_to_ms = max(self.heard_to_ms or 0, turn.words[-1].start_ms)
 
@@ -227,20 +326,22 @@ class LegTranscript:
         """The call has ended: what follows, if a stream opens it anew, is told of its own."""
         self.turns.clear()
 
+    # The order of sessions
+
     def _front(self, hearing: Hearing) -> bool:
         """Whether every session before this one is over."""
-        span, number = hearing.order
-        if any(earlier < span for earlier in self._spans - self._spans_over):
+        span, _ = hearing.order
+        if any(number < span and not other.over for number, other in self._spans.items()):
             return False
-        return all(other.over for order, other in self._hearings.items() if order < (span, number))
+        return all(other.over for order, other in self._hearings.items() if order < hearing.order)
 
     def _say(self, hearing: Hearing, kind: str, what: object) -> list[Fact]:
-        if hearing.held or not self._front(hearing):
-            if kind == "partial" and hearing.held and hearing.held[-1][0] == "partial":
-                hearing.held.pop()  # only the newest is worth showing
-            hearing.held.append((kind, what))
-            return []
-        return self._out(hearing, kind, what)
+        if not hearing.held and self._front(hearing):
+            return self._out(hearing, kind, what)
+        if hearing.held and hearing.held[-1][0] == "partial":
+            hearing.held.pop()  # only the newest is worth showing, and only where nothing has followed
+        hearing.held.append((kind, what))
+        return []
 
     def _release(self) -> list[Fact]:
         facts: list[Fact] = []
@@ -250,38 +351,26 @@ class LegTranscript:
                 break
             while hearing.held:
                 facts += self._out(hearing, *hearing.held.popleft())
-            if not hearing.over:
-                break
-        self._tidy()
+            if hearing.over:
+                del self._hearings[order]
+        heard = {number for number, _ in self._hearings}
+        self._spans = {number: span for number, span in self._spans.items() if not span.over or number in heard}
         return facts
-
-    def _tidy(self) -> None:
-        """Sessions that are over and said are let go; a revision comes before its session's end."""
-        for order in sorted(self._hearings):
-            hearing = self._hearings[order]
-            if not hearing.over or hearing.held or not self._front(hearing):
-                break
-            del self._hearings[order]
-        lowest = min((span for span, _ in self._hearings), default=max(self._spans_over, default=0))
-        gone = {span for span in self._spans_over if span < lowest}
-        self._spans -= gone
-        self._spans_over -= gone
 
     def _out(self, hearing: Hearing, kind: str, what: object) -> list[Fact]:
         match kind, what:
             case "partial", protocol.Turn() as message:
-                turn, _, _ = self._made(hearing, message)
-                if not turn.text and not hearing.shown:
-                    return []
-                hearing.shown = bool(turn.text)
+                turn = self._made(hearing, message, self._new(hearing, message))
+                if not turn.text:
+                    return self._withdrawn(hearing)
+                hearing.shown = True
                 return [Partial(turn)]
             case "final", protocol.Turn() as message:
-                return self._final(hearing, message)
+                return self._final(hearing, message, self._new(hearing, message, final=True))
             case "revision", protocol.SpeakerRevision() as message:
                 return self._revised(hearing, message)
-            case "orphans", list() as left:
-                if left:
-                    self._orphans = [(hearing, message) for message in left]
+            case _, list() as left:
+                self._orphans += [(hearing, message) for message in left]
         return self._withdrawn(hearing)
 
     def _withdrawn(self, hearing: Hearing) -> list[Fact]:
@@ -293,181 +382,376 @@ class LegTranscript:
         empty = Turn(f"{self.track}-{index}", index, "", at, at, None, None, None, (), hearing.session_id)
         return [Partial(empty)]
 
-    def _final(self, hearing: Hearing, message: protocol.Turn) -> list[Fact]:
-        turn, kept, matched = self._made(hearing, message)
-        if matched and hearing.known is not None:
-            del hearing.known[: matched[-1] + 1]
-        if not turn.text:
-            return self._withdrawn(hearing)
-        hearing.shown = False
-        self._orphans = [
-            (other, orphan)
-            for other, orphan in self._orphans
-            if other is not hearing and orphan.words and other.place(orphan.words[0].start) > turn.end_ms
-        ]
-        self.next_index += 1
-        self.turns[turn.index] = turn
-        assert turn.words is not None
-        self._words = [word for word in self._words if word.start_ms >= turn.start_ms - 120_000]
-        self._words += turn.words
-        last = turn.words[-1].start_ms if turn.words else turn.start_ms
-        self.heard_to_ms = max(self.heard_to_ms or 0, last)
-        self.heard_end_ms = max(self.heard_end_ms or 0, min(turn.end_ms, last + 1000))
-        hearing.published[message.turn_order] = _Published(turn, tuple((word.start, word.text) for word in kept))
-        return [Said(turn)]
+    # Turns on the call's clock
 
-    def _made(self, hearing: Hearing, message: protocol.Turn) -> tuple[Turn, Sequence[protocol.Word], Sequence[int]]:
-        """A turn on the call's clock without the words said before; those that are kept; what they matched."""
-        placed = [(hearing.place(word.start), hearing.place(word.end)) for word in message.words]
-        matched: list[int] = []
-        keep: Sequence[int] = range(len(placed))
-        if hearing.reheard_ms is not None:
-            if hearing.known is None:
-                from_ms = hearing.reheard_ms - REHEARD_FROM_MS
-                hearing.known = sorted((w for w in self._words if w.start_ms >= from_ms), key=lambda w: w.start_ms)
-            keep, matched = self._new_words(hearing.known, message.words, [start for start, _ in placed])
-        if hearing.cut_ms is not None:
-            low, cut = hearing.cut_ms
-            keep = [i for i in keep if placed[i][0] < low or placed[i][1] < cut - CUT_EDGE_MS]
-        kept = [message.words[i] for i in keep]
+    def _made(self, hearing: Hearing, message: protocol.Turn, keep: Sequence[int]) -> Turn:
+        """A turn of the words that are kept."""
+        place, speaker = hearing.place, self._speaker
+        heard = message.words if len(keep) == len(message.words) else [message.words[i] for i in keep]
         words = tuple(
-            Word(word.text, placed[i][0], max(placed[i]), word.confidence, self._speaker(word.speaker))
-            for i, word in zip(keep, kept, strict=True)
+            [
+                # Its end goes by its length: it is told too late, perhaps behind a jump of the clock.
+                Word(word.text, at, at + max(0, round(word.end - word.start)), word.confidence, speaker(word.speaker))
+                for word, at in [(word, place(word.start)) for word in heard]
+            ]
         )
-        whole = len(kept) == len(message.words)
-        text = message.transcript.strip() if whole else " ".join(word.text for word in kept)
-        if not text and whole:
-            text = " ".join(word.text for word in kept)
+        text = message.transcript.strip() if heard is message.words else ""
         start = words[0].start_ms if words else hearing.open_from_ms or self.heard_to_ms or 0
         sure = [word.confidence for word in words if word.confidence is not None]
-        turn = Turn(
+        return Turn(
             id=f"{self.track}-{self.next_index}",
             index=self.next_index,
-            text=text,
+            text=text or " ".join([word.text for word in words]),
             start_ms=start,
-            end_ms=max((word.end_ms for word in words), default=start),
-            speaker=self._speaker(message.speaker_label),
+            end_ms=max([word.end_ms for word in words], default=start),
+            speaker=speaker(message.speaker_label),
             confidence=round(sum(sure) / len(sure), 6) if sure else None,
             language=message.language_code if hearing.languages else None,
             words=words,
             session_id=hearing.session_id,
         )
-        return turn, kept, matched
 
-    def _new_words(
-        self, known: Sequence[Word], words: Sequence[protocol.Word], starts: Sequence[int]
-    ) -> tuple[Sequence[int], list[int]]:
-        """Which words were not said before, and which known ones the others were."""
-        if not known or not words:
-            return range(len(words)), []
-        pairs = align(
-            [(_plain(w.text), w.start_ms) for w in known],
-            [(_plain(w.text), s) for w, s in zip(words, starts, strict=True)],
-        )
-        said = {heard for _, heard in pairs}
-        spans = [
-            (turn.words[0].start_ms - _EDGE_MS, turn.words[-1].start_ms + _EDGE_MS)
-            for turn in self.turns.values()
-            if turn.words and turn.words[-1].start_ms >= known[0].start_ms
+    def _final(self, hearing: Hearing, message: protocol.Turn, keep: Sequence[int]) -> list[Fact]:
+        turn = self._made(hearing, message, keep)
+        if not turn.text:
+            return self._withdrawn(hearing)
+        hearing.shown = False
+        self.next_index += 1
+        self.turns[turn.index] = turn
+        hearing.published[message.turn_order] = _Published(turn.index, len(message.words), keep)
+        if hearing is not self._cutter:
+            self._cutter, self._on_cut = None, []
+        heard = _heard(hearing.place, message)
+        new = [
+            _Final(heard[i], word.end_ms, i == 0, turn.index, hearing)
+            for i, word in zip(keep, turn.words or (), strict=True)
         ]
-        # Inside a turn that is final already the same audio was heard another way: that is no new word either.
-        keep = [
-            i
-            for i, start in enumerate(starts)
-            if i not in said and not any(low <= start <= high for low, high in spans)
-        ]
-        return keep, [before for before, _ in pairs]
-
-    def _revised(self, hearing: Hearing, message: protocol.SpeakerRevision) -> list[Fact]:
-        changed: list[Turn] = []
-        for revision in message.revisions:
-            published = hearing.published.get(revision.turn_order)
-            if published is None or published.turn.words is None:
-                continue
-            speakers = {(word.start, word.text): word.speaker for word in revision.words}
-            in_order = [word.speaker for word in revision.words]
-            words = tuple(
-                Word(
-                    word.text,
-                    word.start_ms,
-                    word.end_ms,
-                    word.confidence,
-                    self._speaker(
-                        speakers.get(
-                            key,
-                            in_order[i] if len(in_order) == len(published.kept) else word.speaker and word.speaker[-1],
-                        )
-                    ),
-                )
-                for i, (word, key) in enumerate(zip(published.turn.words, published.kept, strict=True))
-            )
-            old = published.turn
-            label = self._speaker(revision.speaker_label)
-            new = Turn(
-                old.id,
-                old.index,
-                old.text,
-                old.start_ms,
-                old.end_ms,
-                label,
-                old.confidence,
-                old.language,
-                words,
-                old.session_id,
-            )
-            if new != old:
-                published.turn = new
-                if old.index in self.turns:
-                    self.turns[old.index] = new
-                changed.append(new)
-        return [Revised(tuple(changed))] if changed else []
-
-    def _settle_waiting(self, hearing: Hearing) -> list[Fact]:
-        if hearing.waiting is None:
-            return []
-        message, hearing.waiting = hearing.waiting, None
-        return self._say(hearing, "final", message)
+        known_from = turn.start_ms - _REMEMBERED_MS
+        self._words = [word for word in self._words[-_MOST_REMEMBERED:] if word.heard.start >= known_from] + new
+        last, longest = (new[-1].heard.start, _longest_ms(new[-1].heard.plain)) if new else (turn.start_ms, 0)
+        self.heard_to_ms = max(self.heard_to_ms or 0, last)
+        self.heard_end_ms = max(self.heard_end_ms or 0, min(turn.end_ms, last + longest))
+        self._orphans = [orphan for orphan in self._orphans if orphan[0] is hearing or self._unsaid(*orphan)]
+        return [Said(turn)]
 
     def _speaker(self, label: str | None) -> str | None:
         """Contract §4: "`{track}:{label}`, or null where the service gave no letter"."""
-        return f"{self.track}:{label}" if label is not None and _LETTER.fullmatch(label) else None
+        return f"{self.track}:{label}" if label is not None and len(label) == 1 and "A" <= label <= "Z" else None
+
+    # What was said before
+
+    def _new(self, hearing: Hearing, message: protocol.Turn, *, final: bool = False) -> Sequence[int]:
+        """Which words of a turn were not said before."""
+        keep: Sequence[int] = range(len(message.words))
+        if hearing.reheard_ms is not None and message.words:
+            if hearing.known is None:
+                hearing.known = self._known(hearing, hearing.reheard_ms)
+            if hearing.known:
+                keep = _not_again(hearing, hearing.known, _heard(hearing.place, message), final=final)
+        if hearing.cut_ms is None:
+            return keep
+        low, cut = hearing.cut_ms
+        heard = _heard(hearing.place, message)
+        ends = [at.start + word.end - word.start for at, word in zip(heard, message.words, strict=True)]
+        # A word that begins at the overlap's beginning may lie before it: then the later span has only its clip.
+        cuts = {i for i in keep if heard[i].start >= low + JITTER_MS and ends[i] >= cut - CUT_EDGE_MS}
+        if final and cuts:
+            earlier = self._on_cut if hearing is self._cutter else []
+            self._cutter, self._on_cut = hearing, earlier + [_open(heard[i]) for i in sorted(cuts)]
+        return [i for i in keep if i not in cuts]
+
+    def _known(self, hearing: Hearing, from_ms: int) -> list[Known]:
+        """Final words that a session which hears from there on may say again; then what was heard and is not final."""
+        spans: dict[int, tuple[int, int]] = {}
+        for word in self._words:
+            spans[word.turn] = (spans.get(word.turn, (word.heard.start, 0))[0], word.heard.start)
+        known: list[Known] = []
+        for i in range(len(self._words) - 1, -1, -1):
+            word = self._words[i]
+            # Spans share no audio, but where one was cut with an overlap.
+            same = word.by.span is hearing.span or word.by.cut_ms is not None
+            missed = self._missed(i, from_ms) if same else None
+            if missed is None:
+                break
+            known.append(Known(*word.heard, word.turn, *spans[word.turn], missed))
+        known.reverse()
+        sure = next((i for i, word in enumerate(known) if word.missed == _MISSED), len(known))
+        known[sure:] = [word._replace(missed=_MISSED) for word in known[sure:]]  # the audio has no holes
+        if known:
+            left = [[word for word in self._on_cut if word.start >= from_ms - JITTER_MS]]
+            for other, message in self._orphans:
+                if other.order < hearing.order:
+                    heard = _heard(other.place, message)
+                    left.append([_open(heard[i]) for i in self._unsaid(other, message)])
+            most: list[Known] = max(left, key=len)  # they heard the same
+            known += most
+        return known
+
+    def _missed(self, i: int, from_ms: int) -> float | None:
+        """How hard it is to believe that a final word is not heard by who hears from there on; None: it cannot be heard."""
+        word = self._words[i]
+        if word.heard.start >= from_ms + JITTER_MS:
+            return _MISSED
+        if word.first and min(word.heard.latest, word.end - _SHORTEST_WORD_MS) >= from_ms:
+            # Told before, but perhaps early: its voice says which. The word before it may last so long.
+            start = word.heard.start
+            if i > 0:
+                before = self._words[i - 1].heard
+                start = max(start, before.latest + _longest_ms(before.plain))
+            voiced = self._voiced(start, from_ms) if start < from_ms else None
+            if voiced is not None and voiced >= _SHORTEST_WORD_MS:
+                return None
+            return _PERHAPS if voiced is None or start > word.heard.start else _MISSED
+        if word.heard.start >= from_ms - _TWICE_MS and word.end >= from_ms - JITTER_MS:
+            return _CLIPPED
+        return None
+
+    def _unsaid(self, hearing: Hearing, message: protocol.Turn, since: int | None = None) -> Sequence[int]:
+        """Which words of an orphan nobody has said since: those behind the last final word of later sessions."""
+        keep = self._new(hearing, message)
+        later = [
+            word
+            for word in self._words
+            if word.by.order > hearing.order or (since is not None and word.turn >= since and word.by is not hearing)
+        ]
+        if not later or not keep:
+            return keep
+        heard = _heard(hearing.place, message)
+        pairs = align([Known(*word.heard, word.turn, 0, 0, _MISSED) for word in later], heard)
+        behind = pairs[-1][1] + 1 if pairs else 0
+        last = max(word.heard.start for word in later)
+        return [i for i in keep if i >= behind and heard[i].start > last + _EDGE_MS]
+
+    def _of(self, number: int | None) -> list[tuple[Hearing, protocol.Turn]]:
+        return [orphan for orphan in self._orphans if number is None or orphan[0].order[0] == number]
+
+    # Whose voice
+
+    def _revised(self, hearing: Hearing, message: protocol.SpeakerRevision) -> list[Fact]:
+        before: dict[int, Turn] = {}
+        for revision in message.revisions:
+            published = hearing.published.get(revision.turn_order)
+            old = None if published is None else self.turns.get(published.number)
+            if published is None or old is None:
+                continue
+            words = old.words or ()
+            if len(revision.words) == published.of:
+                labels = [revision.words[i].speaker for i in published.keep]
+            else:
+                by_word = {(hearing.place(word.start), word.text): word.speaker for word in revision.words}
+                labels = [by_word.get((word.start_ms, word.text)) for word in words]
+            # A label that is missing leaves what was known; one that is no letter takes it back.
+            words = tuple(
+                word if label is None else msgspec.structs.replace(word, speaker=self._speaker(label))
+                for word, label in zip(words, labels, strict=True)
+            )
+            label = revision.speaker_label
+            speaker = old.speaker if label is None else self._speaker(label)
+            before.setdefault(old.index, old)
+            self.turns[old.index] = msgspec.structs.replace(old, speaker=speaker, words=words)
+        changed = tuple(self.turns[index] for index, old in sorted(before.items()) if self.turns[index] != old)
+        return [Revised(changed)] if changed else []
+
+    def _settle_waiting(self, hearing: Hearing) -> list[Fact]:
+        message, hearing.waiting, hearing.waited = hearing.waiting, None, False
+        return [] if message is None else self._say(hearing, "final", message)
 
 
-def align(known: Sequence[tuple[str, int]], heard: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
+# Words said again. Times tell most; where they do not, that is believed which is least hard to believe. How hard is it that …
+
+OPEN: Final = -1
+_MISSED: Final = 1.0
+"""… a known word is not heard again though its sound is there?"""
+_MISSED_OPEN: Final = 0.5
+"""… a word that was heard and is not final is not?"""
+_PERHAPS: Final = 0.55
+"""… a first word that was told before the replay begins was also said before it?"""
+_CLIPPED: Final = 0.3
+"""… a word on which the replay begins is not heard again, or is heard as another one?"""
+_ADDED: Final = 1.0
+"""… something is heard before a known word, where nothing was heard at first?"""
+_ADDED_OPEN: Final = 0.3
+"""… the same, before a word that is not final?"""
+_TOO_SOON: Final = 0.5
+"""… a new word is told where the last known one lies?"""
+_OTHERWISE: Final = 0.9
+"""… a known word is heard as another one?"""
+_APART: Final = 0.1
+"""… two hearings are as far apart as jitter makes them?"""
+_APART_EARLY: Final = 0.4
+"""… one is early by `EARLY_MS`, besides?"""
+_APART_MORE: Final = 0.5
+"""… they are further apart than anything explains?"""
+
+
+def align(known: Sequence[Known], heard: Sequence[Heard], from_ms: int | None = None) -> list[tuple[int, int]]:
     """
-    Pairs (known, heard) that are the same word heard twice: one to one, in order, as many as possible, then as close in time.
+    Pairs (known, heard) that are one word heard twice: one to one and in order, as is least hard to believe.
 
-    Words are (plain text, start in ms), each list in order of start.
+    Final words come first in *known*; what is heard begins at *from_ms*. Each word is compared with those about it only, so
+    that the time this takes grows with the words heard and not with those known.
     """
+    heard = heard[:_MOST_HEARD]
     if not known or not heard:
         return []
-    low = bisect_left(known, heard[0][1] - SAME_WORD_MS, key=lambda word: word[1])
-    known = known[low : low + _MOST_ALIGNED]
-    columns = min(len(heard), _MOST_ALIGNED)
-    best: list[list[tuple[int, int]]] = [[(0, 0)] * (columns + 1) for _ in range(len(known) + 1)]
-    for i in range(len(known) - 1, -1, -1):
-        for j in range(columns - 1, -1, -1):
-            choice = max(best[i + 1][j], best[i][j + 1])
-            apart = abs(known[i][1] - heard[j][1])
-            if known[i][0] == heard[j][0] and apart <= SAME_WORD_MS:
-                matches, closeness = best[i + 1][j + 1]
-                choice = max(choice, (matches + 1, closeness - apart))
-            best[i][j] = choice
+    # Starts are nearly in order: so far have all before come, so far back is any to come.
+    highest = list(accumulate([word.start for word in known], max))
+    lowest = list(accumulate([word.start for word in reversed(known)], min))[::-1]
+    missed = [word.missed for word in known]
+    missed_to = [0.0, *accumulate(missed)]
+    final = sum(word.turn != OPEN for word in known)
+    added = [_ADDED] * final + [_ADDED_OPEN] * (len(known) - final) + [0.0]
+    too_soon_ms = max([word.start for word in known[:final]], default=0) + _TWICE_MS
+    clip_ms = heard[0].start - 1 if from_ms is None else from_ms + _TWICE_MS
+    # After each word heard: how hard it is that it and all before answer to the first `i` known ones, from `low` to `high`.
+    low = high = 0
+    hardness = [0.0]
+    rows: list[tuple[int, int, list[int]]] = []
+    for j, word in enumerate(heard):
+        low_before, high_before = low, high
+        # Behind those compared with the last word, all are missed.
+        reached = hardness
+        low = max(low, bisect_left(highest, word.start - _REACH_MS))
+        high = min(max(high, low, bisect_right(lowest, word.start + _REACH_MS)), low + _MOST_NEAR)
+        reached = hardness + [
+            hardness[-1] + missed_to[i] - missed_to[high_before] for i in range(high_before + 1, high + 1)
+        ]
+        soon = _TOO_SOON if word.start < too_soon_ms else 0.0
+        most = _CLIPPED if j == 0 and word.start <= clip_ms else _ADDED
+        hardness, steps = [], []
+        for i in range(low, high + 1):
+            best = reached[i - low_before] + min(added[i], most) + (soon if i >= final else 0.0)
+            step = _ADD
+            if i > low:
+                if (miss := hardness[-1] + missed[i - 1]) < best:
+                    best, step = miss, _MISS
+                pair = _pair(known[i - 1], word)
+                if pair is not None and (same := reached[i - 1 - low_before] + pair) <= best:
+                    best, step = same, _PAIR
+            hardness.append(best)
+            steps.append(step)
+        rows.append((low, high, steps))
+    # Of the rest, those before the last word heard were missed; those behind may still come.
+    end = heard[-1].start
+    rest = missed_to[-1] - missed_to[max(high, final)]
+    at, least = high, hardness[-1] + rest
+    for i in range(high - 1, low - 1, -1):
+        if i >= final or known[i].latest < end - _TWICE_MS:
+            rest += missed[i]
+        elif known[i].start < end + _TWICE_MS:
+            rest += missed[i] / 2  # perhaps it was told early
+        if hardness[i - low] + rest < least:
+            at, least = i, hardness[i - low] + rest
     pairs: list[tuple[int, int]] = []
-    i = j = 0
-    while i < len(known) and j < columns:
-        apart = abs(known[i][1] - heard[j][1])
-        matches, closeness = best[i + 1][j + 1]
-        if known[i][0] == heard[j][0] and apart <= SAME_WORD_MS and best[i][j] == (matches + 1, closeness - apart):
-            pairs.append((low + i, j))
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
+    for j in range(len(heard) - 1, -1, -1):
+        low, high, steps = rows[j]
+        at = min(at, high)
+        while (step := steps[at - low]) == _MISS:
+            at -= 1
+        if step == _PAIR:
+            at -= 1
+            pairs.append((at, j))
+    return pairs[::-1]
 
 
+_ADD, _MISS, _PAIR = range(3)
+
+
+def _pair(known: Known, heard: Heard) -> float | None:
+    """How hard it is to believe that two words are one; None: they are not."""
+    apart = heard.start - known.start
+    certain = known.missed >= _MISSED
+    if known.plain != heard.plain:
+        return _OTHERWISE + _APART * abs(apart) / _OTHERWISE_MS if certain and abs(apart) <= _OTHERWISE_MS else None
+    # Told early, a word seems to lie before its other hearing.
+    unexplained = max(apart - (known.latest - known.start), -apart - (heard.latest - heard.start)) - _TWICE_MS
+    if unexplained > (_SLACK_MS if certain else 0):
+        return None
+    jitter = min(abs(apart), _TWICE_MS)
+    hard = _APART * jitter / _TWICE_MS + _APART_EARLY * (abs(apart) - jitter) / EARLY_MS
+    return hard + _APART_MORE if unexplained > 0 else hard
+
+
+def new_words(
+    known: Sequence[Known], heard: Sequence[Heard], pairs: Sequence[tuple[int, int]], from_ms: int | None = None
+) -> list[int]:
+    """
+    Which of the words heard are new: no known one, and not inside a turn that is final.
+
+    Inside, by order and by time, the same audio was heard another way: that is no new word either.
+    """
+    keep: list[int] = []
+    before = -1
+    following = iter([*pairs, (len(known), len(heard))])
+    behind, paired = next(following)
+    spans = _spans_between(known, before, behind)
+    clip_ms = (
+        heard[0].start - 1 if from_ms is None or not any(w.missed >= _MISSED for w in known) else from_ms + _TWICE_MS
+    )
+    for j, word in enumerate(heard):
+        if j == paired:
+            before = behind
+            behind, paired = next(following)
+            spans = _spans_between(known, before, behind)
+            if known[before].turn == OPEN:
+                keep.append(j)
+        # Where the replay begins inside a word, its clip is heard first; all before a known word was heard whole.
+        elif not (before < 0 and word.start <= clip_ms) and not any(a <= word.start <= b for a, b in spans):
+            keep.append(j)
+    return keep
+
+
+def _spans_between(known: Sequence[Known], before: int, behind: int) -> set[tuple[float, float]]:
+    """Where, between two known words, final turns lie."""
+    among = list(known[before + 1 : behind])
+    if behind < len(known):
+        first = known[behind]
+        if before >= 0 and known[before].turn == first.turn != OPEN:
+            return {(float("-inf"), float("inf"))}
+        if (behind > 0 and known[behind - 1].turn == first.turn) or (behind == 0 and first.start > first.low):
+            among.append(first)
+    return {(word.low - _EDGE_MS, word.high + _EDGE_MS) for word in among if word.turn != OPEN}
+
+
+def _not_again(hearing: Hearing, known: list[Known], turn: Sequence[Heard], *, final: bool) -> list[int]:
+    """Which words of a turn are new; what it has said again just before is compared once more, for its place is known better."""
+    heard = [*hearing.again, *turn]
+    pairs = align(known, heard, hearing.reheard_ms)
+    before = len(hearing.again)
+    keep = [i - before for i in new_words(known, heard, pairs, hearing.reheard_ms) if i >= before]
+    if final:
+        new = {before + i for i in keep}
+        again = [i for i in range(len(heard)) if i not in new]
+        hearing.again = [heard[i] for i in again[-_COMPARED_AGAIN:]]
+        past = set(again[:-_COMPARED_AGAIN])
+        last = max(word.start for word in known)
+        del known[: max((i + 1 for i, j in pairs if j in past), default=0)]
+        if turn[-1].start > last + _REACH_MS or all(word.turn == OPEN for word in known):
+            known.clear()
+    return keep
+
+
+def _heard(place: Place, message: protocol.Turn) -> list[Heard]:
+    heard = [Heard(_plain(word.text), at := place(word.start), at) for word in message.words]
+    if heard:
+        # A first word, told early after silence, begins before the second one all the same.
+        first = heard[0].start
+        second = heard[1].start if len(heard) > 1 else first + 2 * EARLY_MS
+        heard[0] = heard[0]._replace(latest=max(first, min(first + EARLY_MS, second - _SHORTEST_WORD_MS)))
+    return heard
+
+
+def _open(word: Heard) -> Known:
+    """A word that was heard, and is not final."""
+    return Known(*word, OPEN, 0, 0, _MISSED_OPEN)
+
+
+def _longest_ms(plain: str) -> int:
+    """How long a word takes at most, by its letters; a number is said in words."""
+    return min(1000, 250 + sum([300 if c.isdigit() else 60 for c in plain]))
+
+
+@lru_cache(maxsize=8192)
 def _plain(text: str) -> str:
     """A word as it sounds: without case and punctuation, which change from hearing to hearing."""
     return "".join(c for c in text.casefold() if c.isalnum()) or text

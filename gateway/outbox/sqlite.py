@@ -59,7 +59,9 @@ class SqliteOutbox:
         pulse_seconds: float = writing.PULSE_SECONDS,
         clock: Clock | None = None,
         create: bool = True,
+        committed: Callable[[float], object] | None = None,
     ) -> None:
+        """`committed` is told the seconds of each commit, its sync to disk included."""
         self._path = Path(path)
         self._keep_seconds = None if keep_days is None else keep_days * 86400
         """None: nothing is deleted for its age."""
@@ -69,6 +71,7 @@ class SqliteOutbox:
         self._clock = clock or steady_clock()
         self._create = create
         self._pulse_seconds = pulse_seconds
+        self._observe_commit = committed or (lambda _seconds: None)
         self._lock = StoreLock(self._path)
         self.trouble: str | None = None
         """Why the store does not take writes now."""
@@ -297,6 +300,8 @@ class SqliteOutbox:
 
     def _committed(self, report: writing.Report) -> None:
         self._count(report)
+        if report.seconds is not None:
+            self._observe_commit(report.seconds)
         put = False
         for write, result in report.done:
             if write.batch is not None:

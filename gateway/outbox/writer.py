@@ -193,6 +193,8 @@ class Report(msgspec.Struct):
     owed: int
     dead: int
     oldest: float | None
+    seconds: float | None = None
+    """One commit took so long, its sync to disk included; None where this tells of none."""
 
 
 class Writer:
@@ -316,7 +318,9 @@ class Writer:
         try:
             store.begin()
             results = [write.apply(store, now) for write in group]
+            began = time.monotonic()
             store.commit()
+            seconds = time.monotonic() - began
         except _OURS as error:
             self._roll_back()
             if len(group) == 1:
@@ -344,7 +348,7 @@ class Writer:
             ):
                 heads.append(result)
         self._dirty = True
-        self._tell(self._report, self._summary(list(zip(group, results, strict=True)), heads))
+        self._tell(self._report, self._summary(list(zip(group, results, strict=True)), heads, seconds))
         return True
 
     def _drop(self, group: list[Write[Any]]) -> None:
@@ -438,8 +442,10 @@ class Writer:
         trouble = self._gone if self._trouble is None else _sentence(self._trouble)
         self._tell(self._troubled, trouble, len(self._waiting))
 
-    def _summary(self, done: list[tuple[Write[Any], Any]], heads: list[Delivery]) -> Report:
-        return Report(done, heads, self._store.owed, self._store.dead, self._store.oldest)
+    def _summary(
+        self, done: list[tuple[Write[Any], Any]], heads: list[Delivery], seconds: float | None = None
+    ) -> Report:
+        return Report(done, heads, self._store.owed, self._store.dead, self._store.oldest, seconds)
 
     def _tell(self, function: Callable[..., object], *values: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told

@@ -77,9 +77,7 @@ class Command:
     ) -> None:
         self.name = " ".join(arguments[:1] or program[-1:])
         self._told = (sys.executable, *program, *arguments)
-        # The operator's settings are not this process's: what it needs it is given.
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        self._environment |= {"PYTHONUNBUFFERED": "1", **(environment or {})}
+        self._environment = inherited(os.environ) | {"PYTHONUNBUFFERED": "1", **(environment or {})}
         self._expects = frozenset(expects)
         self._start_seconds = start_seconds
         self._stop_seconds = stop_seconds
@@ -201,6 +199,11 @@ def run(work: Coroutine[Any, Any, int]) -> int:
         return asyncio.run(heeded())
     except asyncio.CancelledError:
         return 130
+
+
+def inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the operator's settings of a gateway: what such a process needs it is given."""
+    return {name: value for name, value in environ.items() if not name.startswith(_OURS)}
 
 
 def usage(pid: int) -> tuple[float, int]:

@@ -1,6 +1,7 @@
 """A speech service between a test and an emulator, or a peer that does as it is told; and somebody who hears its sessions."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self
@@ -142,7 +143,7 @@ async def speak(session: Session, seconds: float) -> None:
 
 def works() -> set[asyncio.Task[Any]]:
     """The tasks that carry sessions, each from before its dialling to its confirmed close."""
-    return {task for task in asyncio.all_tasks() if task.get_name().startswith("session ")}
+    return {task for task in asyncio.all_tasks() if re.fullmatch(r"session \S+ of \S+", task.get_name())}
 
 
 async def closed(service: Service) -> None:
