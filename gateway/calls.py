@@ -10,7 +10,7 @@ import structlog
 from gateway.call import TRACKS, Call, Carrier, Party
 from gateway.config import Settings
 from gateway.delivery import CallRecord, Interrupted
-from gateway.errors import StoreFault
+from gateway.errors import ProtocolFault, StoreFault
 from gateway.events import rfc3339
 from gateway.livecall import House, Kept, KeptTurn, LiveCall
 from gateway.media.messages import Started
@@ -39,6 +39,7 @@ class Calls:
         self._archive = archive
         self._calls: dict[str, LiveCall] = {}
         self._loop = asyncio.get_running_loop()
+        self._stopping = False
 
     def active(self) -> int:
         """Calls now."""
@@ -53,10 +54,20 @@ class Calls:
         call = self._calls.get(started.call_id)
         if call is None:
             kept = await self._kept(started.call_id)
+            if kept is not None and kept.call.carrier != stream.carrier:
+                raise ProtocolFault("the call is another carrier's", reason="wrong_call")
             call = self._calls.get(started.call_id)  # two streams may have looked at once
             if call is None:
+                self._admit()
                 call = self._calls[started.call_id] = self._new(stream, started, kept)
+        if call.info.carrier != stream.carrier:
+            raise ProtocolFault("the call is another carrier's", reason="wrong_call")
+        self._admit()
         return call
+
+    def _admit(self) -> None:
+        if self._stopping:
+            raise ProtocolFault("the gateway stops", reason="draining", code=1012)
 
     def carrier_event(self, carrier: Carrier, call_id: str, stream_id: str | None, kind: str) -> None:
         """A carrier's webhook told what became of a stream or call."""
@@ -73,6 +84,7 @@ class Calls:
 
     def end_all(self, seconds: float) -> None:
         """End every call as if it were hung up; lost tails are tried for so long."""
+        self._stopping = True
         for call in list(self._calls.values()):
             call.hurry(seconds)
             call.end("drained")

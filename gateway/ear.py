@@ -22,6 +22,8 @@ from gateway.transcript import Fact, Hearing, LegTranscript, Partial, Revised, S
 
 _log = structlog.get_logger()
 
+_LATE_END_MS: Final = 2000
+"""A word's end may be told up to 1.3 s too late."""
 _LONGEST_SESSION_SECONDS: Final = 10_800.0
 """The service ends every session then, whatever it was asked."""
 
@@ -34,6 +36,11 @@ class Conversation(Protocol):
     @property
     def shift_ms(self) -> int:
         """What published times move by."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what is said can be kept: else no audio goes, and waits where the oldest gives way."""
         ...
 
     def emit(
@@ -120,7 +127,7 @@ class Ear:
         self.hearing = self._transcript.hearing(
             self.order,
             session.id or session.key,
-            lambda ms: self._ms(self.placement.position_ms(ms)),
+            self._place,
             languages=bool(speech.get("language_detection")),
             formatted=bool(speech.get("format_turns")),
             reheard_ms=self._reheard_ms,
@@ -205,10 +212,10 @@ class Ear:
                     "cost_usd": round(usd, 6),
                 },
             )
+        self._call.billed(billed, usd)  # before: it is stored with the event
         self._call.emit(
             events.SessionEnded, {"leg": self._party, "session": told_session}, closed_sessions=(session.key,)
         )
-        self._call.billed(billed, usd)
         self._service.spend(usd)
         self._metrics.session_ended(
             model=told_session.model,
@@ -246,6 +253,11 @@ class Ear:
                     metrics.turns_revised_total.labels(party.track).inc(len(turns))
                     told = tuple((party, turn) for turn in turns)
                     call.emit(events.TurnRevised, {"leg": party, "turns": turns}, turns=told)
+
+    def _place(self, session_ms: float) -> int:
+        """A time of the session's audio on the call's clock; one that lies far behind what it was given is a fault of its own."""
+        known_ms = self.placement.fed / SAMPLES_PER_MS + _LATE_END_MS
+        return self._ms(self.placement.position_ms(min(max(session_ms, 0.0), known_ms)))
 
     def _ms(self, position: int) -> int:
         return round(position / SAMPLES_PER_MS) + self._call.shift_ms

@@ -6,6 +6,7 @@ reading whole chunks would hold audio back for a frame more than the path itself
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.audio import g711
@@ -20,6 +21,7 @@ from gateway.timeline import SAMPLES_PER_MS
 
 _CHUNK: Final = 60 * SAMPLES_PER_MS
 _HELD_BY_RESAMPLER: Final = 30 * SAMPLES_PER_MS
+_NO_ROOM_SECONDS: Final = 0.2
 _LEAST_READ: Final = 20 * SAMPLES_PER_MS
 
 
@@ -43,6 +45,7 @@ class Feed:
         encoding: g711.Encoding,
         metrics: Metrics,
         skipped: Skipped,
+        has_room: Callable[[], bool],
     ) -> None:
         rate = int(str(session.speech.get("sample_rate", 16000)))
         self._span = span
@@ -51,6 +54,7 @@ class Feed:
         self._buffer = buffer
         self._metrics = metrics
         self._skipped = skipped
+        self._has_room = has_room
         self._path = open_path(audio, encoding, rate)
         self._ahead = _CHUNK + (_HELD_BY_RESAMPLER if rate != g711.RATE_HZ else 0)
         self._sent = 0
@@ -70,6 +74,10 @@ class Feed:
                 else:
                     await buffer.more(buffer.head + 1)
                 continue
+            if not self._has_room():
+                # Words that could not be kept would be lost unsaid; audio that waits too long is said to be.
+                await self._session.pause(_NO_ROOM_SECONDS)
+                continue
             self._skip_lost()
             want = max(self._sent + self._ahead - self._ear.placement.fed, _LEAST_READ)
             at, payload = self._read(want)
@@ -81,7 +89,7 @@ class Feed:
                 await self._send(self._path.finish())
                 return not self._session.over
             else:
-                await buffer.more(span.cursor + want)
+                await buffer.more(max(span.cursor, at) + want)  # behind a hole: from there on
         return False
 
     def _read(self, want: int) -> tuple[int, bytes]:

@@ -44,6 +44,8 @@ _ROTATE_SHARE: Final = 0.2
 _CUT_BEFORE_SECONDS: Final = 3.0
 _PAUSE: Final = 200 * SAMPLES_PER_MS
 _LOOK_SECONDS: Final = 0.1
+_NO_ROOM_SECONDS: Final = 0.5
+"""Before it is looked again whether the store has room for what a session would say."""
 
 
 class Leg:
@@ -256,6 +258,9 @@ class Leg:
                 while not span.empty:
                     await asyncio.sleep(span.pause)
                     span.pause = 0.0
+                    if not self._call.has_room:
+                        span.pause = _NO_ROOM_SECONDS
+                        continue
                     await self._service.admission.enter(self._priority(span))
                     session, ear = self._dial(span)
                     if await session.opened():
@@ -413,6 +418,7 @@ class Leg:
                 encoding=self._encoding,
                 metrics=self._metrics,
                 skipped=self._skipped,
+                has_room=lambda: self._call.has_room,
             ).run()
         finally:
             relay.cancel()

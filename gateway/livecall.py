@@ -30,13 +30,15 @@ from gateway.metrics import Metrics
 from gateway.speech.ledger import StoredSession
 from gateway.speech.service import Service
 from gateway.tasks import Nursery
-from gateway.timeline import SAMPLES_PER_MS, StreamClock
+from gateway.timeline import SAID_FROM, SAMPLES_PER_MS, StreamClock
 
 _log = structlog.get_logger()
 
 CALLBACK_GRACE_SECONDS: Final = 2.0
 """A carrier's webhook may overtake the audio: so long the socket is given to say its last words itself."""
 _DELIVERS_SECONDS: Final = 2.0
+SILENT_SECONDS: Final = 2.0
+"""A stream that says nothing for so long, beside another of its call that does, is not heard any more."""
 
 
 class Store(Protocol):
@@ -44,8 +46,9 @@ class Store(Protocol):
 
     @property
     def healthy(self) -> bool: ...
+    @property
+    def has_room(self) -> bool: ...
     def put(self, batch: Batch) -> "asyncio.Future[None]": ...
-    async def room(self) -> None: ...
 
 
 class Perishables(Protocol):
@@ -142,6 +145,8 @@ class LiveCall:
         self._end_at: tuple[float, EndReason] | None = None
         self._sources: dict[Track, Source] = {}
         self._parties: tuple[Party, ...] = ()
+        self._ends = 0
+        """How often its end has begun."""
         self._restored = False
         """A crash interrupted it, and no stream has come back yet."""
 
@@ -149,6 +154,11 @@ class LiveCall:
     def shift_ms(self) -> int:
         """An earlier frame that came late moves what is published: 0 is the first media timestamp."""
         return 0 if self._clock is None else round(self._clock.shift / SAMPLES_PER_MS)
+
+    @property
+    def has_room(self) -> bool:
+        """The store takes events, or memory has room for them."""
+        return self._house.store.has_room
 
     @property
     def ending(self) -> bool:
@@ -163,13 +173,15 @@ class LiveCall:
             for older in list(self.streams):  # the newer takes over
                 self.streams.remove(older)
                 older.close()
+        newest = max((leg.head for leg in self.legs.values()), default=0)
+        came_back = self.open and not self._restored and not self.streams and self._ending in {None, "socket_lost"}
         base = 0
         if self._zero is not None:
             # "a later stream of the same call is placed on it by arrival"
             base = max(
                 [
                     round((self._loop.time() - self._zero) * 1000) * SAMPLES_PER_MS,
-                    *(leg.head for leg in self.legs.values()),
+                    newest,
                 ]
             )
         stream.clock.base = base
@@ -177,8 +189,11 @@ class LiveCall:
         self.streams.append(stream)
         self.info = msgspec.structs.replace(self.info, stream_id=self.streams[0].stream_id)
         self._go_on()
+        if came_back and base - newest >= SAID_FROM:
+            for leg in self.legs.values():  # what was spoken between the two streams reached nobody
+                leg.gap(newest, base, "carrier_loss")
         for track in tracks:
-            if self._source(track) is stream:
+            if self._hears(stream, track):
                 self._leg(track).open()
 
     def detach(self, stream: Source, *, stopped: bool) -> None:
@@ -195,7 +210,10 @@ class LiveCall:
             # "(its sessions are terminated at once)"
             for leg in self.legs.values():
                 leg.close()
-            self._end_at = (self._loop.time() + self._house.reconnect_seconds, "socket_lost")
+            if (
+                self._end_at is None or self._end_at[1] != "carrier_event"
+            ):  # what the carrier said of the call's end holds
+                self._end_at = (self._loop.time() + self._house.reconnect_seconds, "socket_lost")
 
     def leg_for(self, stream: Source, track: Track) -> Leg | None:
         """The leg that a frame of this stream belongs to; None where it is not to be heard."""
@@ -203,7 +221,7 @@ class LiveCall:
             if self._over or stream not in self.streams:
                 return None
             self._go_on()
-        if self._source(track) is not stream:
+        if not self._hears(stream, track):
             return None
         if self._clock is None and stream.clock.base == 0:
             self._clock = stream.clock
@@ -230,12 +248,20 @@ class LiveCall:
         elif self.streams or kind == "stopped":
             self._end_at = (now + (CALLBACK_GRACE_SECONDS if self.streams else 0.0), "carrier_event")
 
-    def _source(self, track: Track) -> Source:
-        """Whose frames of a track are heard: the running one's; a duplicate stands by until that ends."""
+    def _hears(self, stream: Source, track: Track) -> bool:
+        """Whether a track is heard from this stream: the first that has it; a duplicate stands by until that ends."""
         source = self._sources.get(track)
         if source is None or source not in self.streams:
-            source = self._sources[track] = self.streams[0]
-        return source
+            source = self._sources[track] = stream
+        elif source is not stream and self._loop.time() - source.heard_at >= SILENT_SECONDS:
+            # It has gone silent without closing, and a living duplicate delivers.
+            source = self._sources[track] = stream
+            leg = self.legs.get(track)
+            if leg is not None and self._zero is not None:
+                now = round((self._loop.time() - self._zero) * 1000) * SAMPLES_PER_MS
+                if now - leg.head >= SAID_FROM:
+                    leg.gap(leg.head, now, "carrier_loss")
+        return source is stream
 
     def _release(self, stream: Source) -> None:
         for track, source in list(self._sources.items()):
@@ -291,13 +317,18 @@ class LiveCall:
     def end(self, reason: EndReason) -> None:
         """End it: what was said is heard to its end, then `call.ended` says so."""
         self._end_at = None
+        self._over = self._over or reason == "drained"  # nothing opens it anew while the process stops
         if not self.open or self._ending is not None:
             return
+        if self._restored:
+            self.say_lost()
+            self._restored = False
         self._ending = reason
+        self._ends += 1
         self._over = reason != "media_timeout"
         for leg in self.legs.values():
             leg.close()
-        self._house.nursery.start(self._finish(reason), name=f"end of {self.id}")
+        self._house.nursery.start(self._finish(reason, self._ends), name=f"end of {self.id}")
 
     def hurry(self, seconds: float) -> None:
         """The process stops: tails are tried for so long."""
@@ -311,8 +342,6 @@ class LiveCall:
         if not self.open or self._ending is not None:
             return
         if self._end_at is not None and now >= self._end_at[0]:
-            if self._end_at[1] == "gateway_lost":
-                self.say_lost()
             self.end(self._end_at[1])
         elif now - self._opened >= self._house.max_call_seconds:
             self.end("max_duration")
@@ -328,7 +357,7 @@ class LiveCall:
         living = [other for other in self.streams if other not in silent]
         for track, source in list(self._sources.items()):
             if source is stream and living:
-                self._sources[track] = living[0]
+                del self._sources[track]  # whoever speaks next
 
     def _go_on(self) -> None:
         """A stream is there (again)."""
@@ -353,11 +382,13 @@ class LiveCall:
         )  # fmt: skip
         self.emit(events.CallStarted, {"legs": self._parties})
 
-    async def _finish(self, reason: EndReason) -> None:
+    async def _finish(self, reason: EndReason, end: int) -> None:
         for leg in list(self.legs.values()):
             await leg.heard()
-        if self._ending is not reason:
+        if self._ending is None or self._ends != end:
             return  # a stream came back meanwhile
+        for track in self.legs:
+            self._house.perishables.drop_perishable(self.id, track)  # nothing follows `call.ended`
         legs = tuple(
             events.LegSummary(party.track, party.party, leg.outcome if leg else "silent", leg.refused if leg else None)
             for party, leg in ((party, self.legs.get(party.track)) for party in self._all_parties())
@@ -417,7 +448,7 @@ class LiveCall:
         return self._house.store.put(
             Batch(
                 events=told,
-                calls=(CallRecord(self.id, not ends, msgspec.json.encode(self._kept())),),
+                calls=(CallRecord(self.id, self.open and not ends, msgspec.json.encode(self._kept())),),
                 turns=tuple(
                     TurnRecord(self.id, party.track, turn.index, msgspec.json.encode(KeptTurn(party, turn)))
                     for party, turn in turns
@@ -492,8 +523,8 @@ class LiveCall:
             events.SessionZombie,
             common | {"reason": "crash", "age_seconds": round(age, 3), "cost_usd": round(usd, 6)},
         )
+        self.billed(billed, usd)  # before: it is stored with the event
         self.emit(events.SessionEnded, common, closed_sessions=(session.key,))
-        self.billed(billed, usd)
         metrics = self._house.metrics
         metrics.zombies_total.labels("crash").inc()
         metrics.zombie_leak_seconds_total.labels("crash").inc(billed - age if billed > age else 0.0)

@@ -107,6 +107,7 @@ class Stream:
         self._deadline: asyncio.TimerHandle | None = None
         self._closing: tuple[int, str] | None = None
         self._flood = Flood(loop.time())
+        self._flooded = False
 
     async def run(self, ws: web.WebSocketResponse) -> None:
         """Read until the socket ends; whatever way that is, its call is told."""
@@ -139,7 +140,9 @@ class Stream:
                 return
             if (wait := self._flood.wait(size, self._loop.time())) > 0:
                 # "stop reading rather than close": the sender's socket fills up, nothing of ours does.
-                _log.warning("stream floods", carrier=self.carrier, stream_id=self.stream_id or None)
+                if not self._flooded:
+                    self._flooded = True
+                    _log.warning("stream floods", carrier=self.carrier, stream_id=self.stream_id or None)
                 await asyncio.sleep(min(wait, 5.0))
 
     async def _take(self, message: Message) -> None:

@@ -454,11 +454,12 @@ class LegTranscript:
         heard = _heard(hearing.place, message)
         ends = [at.start + word.end - word.start for at, word in zip(heard, message.words, strict=True)]
         # A word that begins at the overlap's beginning may lie before it: then the later span has only its clip.
-        cuts = {i for i in keep if heard[i].start >= low + JITTER_MS and ends[i] >= cut - CUT_EDGE_MS}
-        if final and cuts:
-            earlier = self._on_cut if hearing is self._cutter else []
-            self._cutter, self._on_cut = hearing, earlier + [_open(heard[i]) for i in sorted(cuts)]
-        return [i for i in keep if i not in cuts]
+        cuts = [i for i in keep if heard[i].start >= low + JITTER_MS and ends[i] >= cut - CUT_EDGE_MS]
+        earlier = self._on_cut if hearing is self._cutter else []
+        whole = [i for i in keep if not earlier and (not cuts or i < cuts[0])]  # with it goes what follows it
+        if final and len(whole) < len(keep):
+            self._cutter, self._on_cut = hearing, earlier + [_open(heard[i]) for i in keep if i not in whole]
+        return whole
 
     def _known(self, hearing: Hearing, from_ms: int) -> list[Known]:
         """Final words that a session which hears from there on may say again; then what was heard and is not final."""
@@ -472,6 +473,10 @@ class LegTranscript:
             same = word.by.span is hearing.span or word.by.cut_ms is not None
             missed = self._missed(i, from_ms) if same else None
             if missed is None:
+                clip = same and word.heard.start + _longest_ms(word.heard.plain) >= from_ms and word.end >= from_ms
+                if clip and any(later.missed == _MISSED for later in known):
+                    heard = word.heard._replace(latest=from_ms)
+                    known.append(Known(*heard, word.turn, *spans[word.turn], _CLIPPED))
                 break
             known.append(Known(*word.heard, word.turn, *spans[word.turn], missed))
         known.reverse()
@@ -481,8 +486,8 @@ class LegTranscript:
             left = [[word for word in self._on_cut if word.start >= from_ms - JITTER_MS]]
             for other, message in self._orphans:
                 if other.order < hearing.order:
-                    heard = _heard(other.place, message)
-                    left.append([_open(heard[i]) for i in self._unsaid(other, message)])
+                    words = _heard(other.place, message)
+                    left.append([_open(words[n]) for n in self._unsaid(other, message)])
             most: list[Known] = max(left, key=len)  # they heard the same
             known += most
         return known
@@ -562,9 +567,9 @@ class LegTranscript:
 OPEN: Final = -1
 _MISSED: Final = 1.0
 """… a known word is not heard again though its sound is there?"""
-_MISSED_OPEN: Final = 0.5
+_MISSED_OPEN: Final = 0.4
 """… a word that was heard and is not final is not?"""
-_PERHAPS: Final = 0.55
+_PERHAPS: Final = 0.5
 """… a first word that was told before the replay begins was also said before it?"""
 _CLIPPED: Final = 0.3
 """… a word on which the replay begins is not heard again, or is heard as another one?"""
@@ -572,7 +577,7 @@ _ADDED: Final = 1.0
 """… something is heard before a known word, where nothing was heard at first?"""
 _ADDED_OPEN: Final = 0.3
 """… the same, before a word that is not final?"""
-_TOO_SOON: Final = 0.5
+_TOO_SOON: Final = 0.1
 """… a new word is told where the last known one lies?"""
 _OTHERWISE: Final = 0.9
 """… a known word is heard as another one?"""

@@ -172,6 +172,11 @@ class SqliteOutbox:
         )
         return done
 
+    @property
+    def has_room(self) -> bool:
+        """Whether memory is not full of what the store does not take."""
+        return self._has_room.is_set()
+
     async def room(self) -> None:
         """Return at once, unless memory is full of what the store does not take: then wait until it is not."""
         await self._has_room.wait()

@@ -37,6 +37,7 @@ _KILL_AT: Final = 0.75
 """Of the call."""
 _LATE_SECONDS: Final = 0.25
 """A player, or a loop, later than this says little about a gateway."""
+_TABLE_WIDTH: Final = 160
 _SETTLE_SECONDS: Final = 6.0
 _UNSURE_SECONDS: Final = 0.3
 """What was sent so shortly before the drain's deadline may have come behind it."""
@@ -342,6 +343,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     with keeping_logs(), Progress(console, len(scenarios)) as progress:
         rows = asyncio.run(tour(scenarios, max(1, args.jobs), progress.done, progress.began))
+    console.width = max(console.width, _TABLE_WIDTH)  # a narrow terminal wraps lines: better than columns of nothing
     console.print(shown(rows))
     if args.log:
         for row in rows:

@@ -7,11 +7,12 @@ ordinary measure of recognisers: the fewest words put in, left out or changed th
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+
+import msgspec
 
 
-class Count(NamedTuple):
+class Count(msgspec.Struct, frozen=True):
     """How many words of a leg, or of many, came to what."""
 
     spoken: int = 0
@@ -30,7 +31,8 @@ class Count(NamedTuple):
 
     def plus(self, other: "Count") -> "Count":
         """The sum of both."""
-        return Count(*(mine + yours for mine, yours in zip(self, other, strict=True)))
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return Count(*(mine + yours for mine, yours in pairs))
 
 
 def compare(spoken: Sequence[int], heard: Sequence[int], cut: Sequence[int] = ()) -> Count:
@@ -39,10 +41,10 @@ def compare(spoken: Sequence[int], heard: Sequence[int], cut: Sequence[int] = ()
 
     *cut* are the places in *spoken* of words that were not sent whole: they may be heard or not, and are no loss.
     """
-    kept = aligned(spoken, heard)
+    maybe = set(cut)
+    kept = settled(spoken, heard, maybe)
     matched_spoken = {place for place, _ in kept}
     matched_heard = {place for _, place in kept}
-    maybe = set(cut)
     missing = Counter(word for place, word in enumerate(spoken) if place not in matched_spoken and place not in maybe)
     extra = Counter(word for place, word in enumerate(heard) if place not in matched_heard)
     moved = missing & extra
@@ -56,6 +58,22 @@ def compare(spoken: Sequence[int], heard: Sequence[int], cut: Sequence[int] = ()
         moved=moved.total(),
         invented=sum(times for word, times in extra.items() if word not in known),
     )
+
+
+def settled(spoken: Sequence[int], heard: Sequence[int], cut: Collection[int]) -> list[tuple[int, int]]:
+    """`aligned`; where it cannot be told which of several equal words in a row was heard, one that was sent whole."""
+    pairs = dict(aligned(spoken, heard))
+    for place, word in enumerate(spoken):
+        if place in pairs or place in cut:
+            continue
+        for step in (-1, 1):
+            other = place + step
+            while 0 <= other < len(spoken) and spoken[other] == word and not (other in pairs and other in cut):
+                other += step
+            if 0 <= other < len(spoken) and spoken[other] == word:
+                pairs[place] = pairs.pop(other)
+                break
+    return list(zip(sorted(pairs), sorted(pairs.values()), strict=True))
 
 
 def aligned(one: Sequence[int], other: Sequence[int]) -> list[tuple[int, int]]:

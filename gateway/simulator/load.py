@@ -20,7 +20,7 @@ from gateway.media.messages import Encoding
 from gateway.simulator import signalwire, telnyx, twilio
 from gateway.simulator.audio import SAMPLES_PER_MS, Sound
 from gateway.simulator.check import CallCheck
-from gateway.simulator.count import Count, aligned, compare
+from gateway.simulator.count import Count, compare, settled
 from gateway.simulator.frames import CarrierFaults
 from gateway.simulator.handshake import Secrets
 from gateway.simulator.player import Played, Watch, play
@@ -237,8 +237,9 @@ def _leg(
                 heard += tones.read(text)
                 starts += [start_ms] * len(tones.read(text))
     numbers = [one.word for one in spoken]
-    pairs = aligned(numbers, heard)
+    cut = sound.cut(track, played.spans)
+    pairs = settled(numbers, heard, cut)
     # The call's clock is 0 at the first frame that came.
     zero_ms = min((span.start for span in played.spans), default=0) // SAMPLES_PER_MS
     worst_ms = max((abs(starts[there] + zero_ms - spoken[here].start_ms) for here, there in pairs), default=0)
-    return compare(numbers, heard, sound.cut(track, played.spans)), worst_ms
+    return compare(numbers, heard, cut), worst_ms

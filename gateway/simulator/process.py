@@ -6,6 +6,7 @@ SIGKILL. What it wrote on standard error is kept, its last lines, for whoever ha
 """
 
 import asyncio
+import ctypes
 import os
 import re
 import signal
@@ -27,6 +28,16 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 class NotStarted(Exception):
     """The process ended, or said nothing, before it was ready; the message holds its last words."""
+
+
+_libc: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def _end_with_parent() -> None:
+    """In the new process: a parent that is killed takes it along, so that nothing is left behind (Linux only)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -93,7 +104,12 @@ class Command:
         """
         # A session of its own: Ctrl-C is ours alone, and its end is asked for in order.
         transport, _ = await asyncio.get_running_loop().subprocess_exec(
-            lambda: self._pipes, *self._told, stdin=None, env=self._environment, start_new_session=True
+            lambda: self._pipes,
+            *self._told,
+            stdin=None,
+            env=self._environment,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         self._transport = transport
         pipes = self._pipes

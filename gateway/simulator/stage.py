@@ -40,6 +40,7 @@ BEHIND_SECONDS: Final = 1.0
 """A leg has caught up where words are heard less than so long after they were spoken."""
 MOST_MS_IN_5_SECONDS: Final = 6000.0
 """Contract §4: "at no more than 1.2 × real time averaged over 5 s"."""
+AT_ONCE_MS: Final = 1000.0
 _JITTER_MS: Final = 250.0
 """What the way through two sockets may squeeze together."""
 _ENDS_SECONDS: Final = 100.0
@@ -416,7 +417,9 @@ def _hold(row: Row, expected: Expected, stage: Stage) -> None:
     for leg in row.legs:
         if leg.unsaid:
             row.troubles.append(f"{leg.track}: {leg.unsaid} words lost and no gap said")
-        if leg.worst_ms > expected.within_ms and leg.count.heard:
+        # "a later stream of the same call is placed on it by arrival": there the player's own lateness shows.
+        late_ms = row.late_seconds * 1000 if row.scenario.carrier_faults.reconnect else 0.0
+        if leg.worst_ms > expected.within_ms + late_ms and leg.count.heard:
             row.troubles.append(f"{leg.track}: a word's time is {leg.worst_ms} ms off")
         row.troubles += leg.late
         if expected.noticed_seconds is not None and leg.noticed > expected.noticed_seconds + row.late_seconds:
@@ -438,7 +441,9 @@ def _hold(row: Row, expected: Expected, stage: Stage) -> None:
     for line in stage.emulator.sessions:
         if line.violations:
             row.troubles.append(f"session {line.number}: {dict(line.violations)}")
-        if line.most_ms_in_5_seconds > MOST_MS_IN_5_SECONDS + _JITTER_MS + row.late_seconds * 1000:
+        # What was sent at once and came a little late seems to be sent twice in five seconds: once more what may go at once.
+        twice = AT_ONCE_MS if row.late_seconds > _JITTER_MS / 5000 else 0.0
+        if line.most_ms_in_5_seconds > MOST_MS_IN_5_SECONDS + twice + _JITTER_MS + row.late_seconds * 1000:
             row.troubles.append(f"session {line.number}: {line.most_ms_in_5_seconds:.0f} ms of audio in 5 s")
 
 

@@ -46,7 +46,8 @@ class Entry:
     owned: Callable[[], bool] = field(repr=False)
     """Whether somebody still hears it or ends it."""
     begun_at: float | None = None
-    terminating_at: float | None = None
+    ending: Callable[[], bool] = field(default=lambda: False, repr=False)
+    """Whether `Terminate` was said: it has its own deadline then."""
 
     @property
     def since(self) -> float:
@@ -98,7 +99,8 @@ class Ledger:
         """Sessions now that may be open and billed for nobody."""
         now = self._clock()
         self._zombies = {key: until for key, until in self._zombies.items() if until > now}
-        return len(self._zombies) + sum(not entry.owned() for entry in self._entries.values())
+        unowned = (e for e in self._entries.values() if e.begun_at is not None and not e.owned() and not e.ending())
+        return len(self._zombies) + sum(1 for _ in unowned)
 
     def oldest(self) -> float:
         """Seconds since the oldest open session began."""

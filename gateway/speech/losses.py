@@ -163,8 +163,8 @@ class Retries:
                 self._at_once += 1
                 if self._at_once <= _AT_ONCE:
                     return 0.0
-            case "rest" | "crowded" | "circuit":
-                pass
+            case _:
+                pass  # what rests, rests from the first
         longest: float = min(LONGEST_PAUSE, _FIRST_PAUSE * 2.0**self._rests)
         self._rests = min(self._rests + 1, 10)
         return longest * (0.5 + 0.5 * self._chance())

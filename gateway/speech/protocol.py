@@ -213,9 +213,20 @@ def _fitting(struct: type[Any], whole: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if isinstance(fitting, str):
             fitting = _clean(fitting)
-        if not isinstance(fitting, float) or math.isfinite(fitting):
+        if _sound(fitting):
             fields[field.name] = fitting
     return fields
+
+
+def _sound(value: object) -> bool:
+    """Whether it can be reckoned with, and stored."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    try:
+        msgspec.json.encode(value)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _words(parts: Sequence[Mapping[str, Any]]) -> tuple[Word, ...]:

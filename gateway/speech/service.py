@@ -105,6 +105,7 @@ class Service:
             hearer=_Counted(self, entry, order),
             patience=self._patience,
         )
+        entry.ending = lambda: session.state is State.TERMINATING
         self.ledger.add(entry)
         self._sessions[key] = session
         self._nursery.start(self._carry(session, entry, order), name=f"session {key} of {order.call_id}")

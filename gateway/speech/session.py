@@ -32,6 +32,8 @@ from gateway.speech.protocol import State, Step
 
 _log = structlog.get_logger()
 
+SHORTEST_SECONDS: Final = 2.0
+"""A lifetime under this is a clock that goes wrong, not a session's."""
 LONGEST_SECONDS: Final = 10_800.0
 """The service ends every session then."""
 MESSAGE_LIMIT: Final = 8 << 20
@@ -132,7 +134,7 @@ class Session:
         if self.expires_at is None or self._begun_wall is None:
             return LONGEST_SECONDS
         said = self.expires_at - self._begun_wall
-        return min(said, LONGEST_SECONDS) if said > 0 else LONGEST_SECONDS
+        return min(said, LONGEST_SECONDS) if said >= SHORTEST_SECONDS else LONGEST_SECONDS
 
     @property
     def over(self) -> bool:
@@ -333,10 +335,7 @@ class Session:
         self.expires_at = message.expires_at
         self.pace, self.backlog = Pace(now), Backlog(now)
         self.live = Liveness(now, heartbeats=bool(self.speech.get("session_heartbeat")))
-        if self._begin_deadline is not None:
-            self._begin_deadline.cancel()
-        if self._terminate_deadline is not None:
-            self._terminate_deadline.cancel()
+        self._disarm()
         try:
             self._hearer.began(self)
         except Exception:  # noqa: BLE001  logged, with its trace
@@ -389,11 +388,15 @@ class Session:
                 await self._say_terminate()
                 await self._ws.close()
 
-    async def _hang_up(self) -> None:
-        """Close the line; where the peer does not answer, cut it."""
+    def _disarm(self) -> None:
+        """What the deadlines waited for has come, or will not."""
         for deadline in (self._begin_deadline, self._terminate_deadline):
             if deadline is not None:
                 deadline.cancel()
+
+    async def _hang_up(self) -> None:
+        """Close the line; where the peer does not answer, cut it."""
+        self._disarm()
         if self._ws is None:
             return
         try:

@@ -33,6 +33,8 @@ class Prometheus:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             with error:
+                if error.code == 503:  # it is still starting
+                    raise urllib.error.URLError("not ready") from None
                 raise ValueError(error.read().decode()) from None
 
     def until(self, what: str, ready: Callable[["Prometheus"], bool], seconds: float = 90) -> None:

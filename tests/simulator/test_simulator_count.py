@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.simulator.count import Count, aligned, compare, errors, words_of
+from gateway.simulator.count import Count, aligned, compare, errors, settled, words_of
 
 WORDS = st.lists(st.integers(0, 30), max_size=40)
 
@@ -53,6 +53,28 @@ def test_a_word_not_sent_whole_may_be_heard_or_not() -> None:
     assert compare([1, 2, 3], [1, 3], cut=[1]) == Count(spoken=2, heard=2)
     assert compare([1, 2, 3], [1, 2, 3], cut=[1]) == Count(spoken=2, heard=3)
     assert compare([1, 2, 3], [1], cut=[1]).lost == 1
+
+
+def test_of_equal_words_the_whole_one_was_heard() -> None:
+    """Of "five five five" that was said, one or two cut: what was heard is what was sent whole, at its place."""
+    assert compare([5, 5, 5], [5, 5], cut=[0, 1]).whole
+    assert compare([4, 5, 5, 5, 6], [4, 5, 6], cut=[1, 2]) == Count(spoken=3, heard=3)
+    assert settled([4, 5, 5, 5, 6], [4, 5, 6], [1, 2]) == [(0, 0), (3, 1), (4, 2)]
+    assert settled([4, 5, 5, 5, 6], [4, 5, 6], [2, 3]) == [(0, 0), (1, 1), (4, 2)]
+    assert settled([5, 5, 5], [5, 5], [0]) == [(1, 0), (2, 1)]
+    assert compare([5, 6, 5], [5, 6], cut=[0]).lost == 1
+
+
+@given(WORDS, st.data())
+def test_cut_words_never_make_a_loss(spoken: list[int], data: st.DataObject) -> None:
+    """Whichever of the words that were cut are heard, those that were sent whole are all there."""
+    places = st.integers(0, max(0, len(spoken) - 1))
+    cut = data.draw(st.sets(places)) & set(range(len(spoken)))
+    unheard = data.draw(st.sets(st.sampled_from(sorted(cut)))) if cut else set()
+    # Words in a row may be equal, words apart are not: as scripts are.
+    distinct = [place // 3 for place in range(len(spoken))]
+    heard = [word for place, word in enumerate(distinct) if place not in unheard]
+    assert compare(distinct, heard, sorted(cut)).whole
 
 
 @given(WORDS, WORDS)

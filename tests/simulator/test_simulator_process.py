@@ -52,6 +52,27 @@ async def test_one_that_does_not_heed_is_killed() -> None:
         assert await command.stop() == -signal.SIGKILL
 
 
+async def test_it_does_not_outlive_a_parent_that_is_killed() -> None:
+    """SIGKILL leaves no time to end anything; the system does it."""
+    parent = (
+        "import asyncio, os, signal\n"
+        "from gateway.simulator.process import Command\n"
+        "async def main():\n"
+        f"    async with Command(expects=('a',), program=('-c', {READY!r})) as child:\n"
+        "        print('listening child=' + str(child.pid), flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    async with asyncio.timeout(20), Command(expects=("child",), program=("-c", parent)) as command:
+        child = os.pidfd_open(int(command.listening["child"]))
+        os.kill(command.pid, signal.SIGKILL)
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(child, ended.set)
+        await ended.wait()
+        asyncio.get_running_loop().remove_reader(child)
+        os.close(child)
+
+
 async def test_its_end_can_be_awaited() -> None:
     """Its code is known then, and so are its last words."""
     text = "import os, sys, time; print('listening a=1\\nlistening b=2', flush=True); time.sleep(0.5); sys.stderr.write('bye'); sys.exit(3)"

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from gateway.audio.path import Audio
 from gateway.call import CARRIERS
 from gateway.cli import demo, simulate
 from gateway.simulator import bench
@@ -60,7 +61,7 @@ def test_the_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
     """The conversation of both parties, its cost and its ledger."""
     assert run("demo") == 0
     shown = capsys.readouterr().out
-    assert "customer A  three hundred and twenty seven" in shown
+    assert "customer A  eleven hundred and ninety" in shown
     assert "agent A" in shown
     assert "sessions opened 2, terminated 2, abandoned 0" in shown
     assert "every signature right, in order" in shown
@@ -68,7 +69,7 @@ def test_the_demonstration(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("path", bench.AUDIO)
 @pytest.mark.parametrize("server", ["floor", "gateway"])
-async def test_the_benchmark_finds_every_leg(server: bench.Server, path: bench.Audio) -> None:
+async def test_the_benchmark_finds_every_leg(server: bench.Server, path: Audio) -> None:
     """Of each leg every frame of the window is found at the service again."""
     measured = await bench.measure(server, path, 4, 2.0, silent=False)
     assert measured.unmatched_legs == 0

@@ -4,6 +4,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
+from hypothesis import settings
+
+# A law is no race: the machine may be busy with something else.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
 

@@ -21,7 +21,7 @@ from gateway.speech.session import Patience, Session
 
 KEY: Final = "0123456789abcdef-the-key"
 SPEECH: Final = speech.parameters({}, "resampled", "here", Findings())
-QUICK: Final = Patience(begin=1.0, late_begin=1.0, ping=30.0, close=0.3, tidy=0.1)
+QUICK: Final = Patience(begin=4.0, late_begin=1.0, ping=30.0, close=0.3, tidy=0.1)
 """Shorter than life where only time would pass."""
 CHUNK_MS: Final = 100
 

@@ -258,15 +258,27 @@ async def test_a_house_that_falls() -> None:
     heard = Heard()
     async with Emulator(faults=AT_ONCE) as emulator:
 
-        async def fall() -> None:
+        async def fall(error: Exception) -> None:
             async with house(emulator.url) as service:
                 await opened(service, heard)
-                raise ZeroDivisionError
+                raise error
 
-        with pytest.raises(ExceptionGroup):
-            await fall()
-        assert [session.state for session in heard.ended] == [State.TERMINATED]
-        nothing_leaked(emulator)
+        for error in (ZeroDivisionError(), TimeoutError()):
+            with pytest.raises(ExceptionGroup) as fallen:
+                await fall(error)
+            assert fallen.value.exceptions == (error,)
+        assert [session.state for session in heard.ended] == [State.TERMINATED] * 2
+        nothing_leaked(emulator, sessions=2)
+
+
+async def test_a_short_key() -> None:
+    """A key so short that it might be a word of a message is looked for in none."""
+    heard = Heard()
+    async with Emulator(faults=AT_ONCE) as emulator, house(emulator.url, api_key="e") as service:
+        session = await opened(service, heard)
+        session.terminate()
+        await session.ended()
+        assert (session.state, heard.kinds) == (State.TERMINATED, ["Termination"])
 
 
 async def test_a_hundred_at_once() -> None:
@@ -512,11 +524,24 @@ async def test_a_line_that_dies_while_it_ends() -> None:
 
 async def test_a_pinged_service_that_answers() -> None:
     """Silence alone is no loss."""
-    patience = Patience(ping=0.1)
+    patience = Patience(ping=0.4)
     async with Emulator(faults=AT_ONCE) as emulator, house(emulator.url, patience=patience) as service:
         session = await opened(service, Heard())
-        await session.pause(0.5)
+        await session.pause(1.0)
         assert session.state is State.OPEN
+
+
+async def test_heartbeats_prove_what_arrived() -> None:
+    """What the service counts is what is proven; and the ears are told of each."""
+    heard = Heard()
+    async with Emulator(faults=AT_ONCE.but(heartbeat_seconds=0.05)) as emulator, house(emulator.url) as service:
+        session = await opened(service, heard)
+        assert session.live.proven_ms == 0
+        await speak(session, 1.0)
+        await emulator.wait(lambda: emulator.sessions[0].audio_ms == 1000)
+        beats = heard.kinds.count("Heartbeat")
+        await heard.until(lambda: heard.kinds.count("Heartbeat") > beats + 1)
+        assert session.live.proven_ms == 1000
 
 
 async def test_a_sweep_finds_a_line_that_stalled() -> None:

@@ -229,11 +229,16 @@ def test_the_ledger() -> None:
 
 
 def test_zombies() -> None:
-    """Those in the ledger that nobody owns; those that left it without a word, until the service must have ended them."""
+    """Open ones that nobody owns or ends; those that left the ledger without a word, until the service must have ended them."""
     now = 0.0
     ledger = Ledger(lambda: now)
-    ledger.add(entry("a"))
-    ledger.add(entry("b", owned=False))
+    ledger.add(entry("a", begun_at=1.0))
+    ledger.add(entry("not yet", owned=False))
+    ending = entry("ending", owned=False, begun_at=1.0)
+    ending.ending = lambda: True
+    ledger.add(ending)
+    assert ledger.zombies() == 0
+    ledger.add(entry("b", owned=False, begun_at=1.0))
     assert ledger.zombies() == 1
     ledger.close("b")
     ledger.zombie("b", entry("b").bound_seconds)

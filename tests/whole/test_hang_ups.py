@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 from gateway.emulator import tones
+from gateway.emulator.faults import Faults
 from tests.whole.rig import Caller, Rig, check, coded, rig, speak, types, words
 
 SECONDS = 8.0
@@ -162,4 +163,19 @@ async def test_idle_leg(tmp_path: Path) -> None:
         assert 19 < ended[0]["session"]["duration_seconds"] < 23
         outcomes = {leg["track"]: leg["outcome"] for leg in events[-1]["data"]["legs"]}
         assert outcomes == {"inbound": "complete", "outbound": "silent"}
+        house.nothing_leaked()
+
+
+async def test_stopped_twice_while_it_ends(tmp_path: Path) -> None:
+    """A stream that comes back while the call ends, and stops again, leaves one call with one end."""
+    async with rig(tmp_path, Faults(termination_delay_seconds=2.5)) as house:
+        await caller(house, "CA1", seconds=2.0).whole()
+        await caller(house, "CA1", first=100, seconds=1.0, stream_id="MZ2").whole()
+        await house.ended("CA1")
+        await house.emulator.wait(lambda: house.emulator.ledger.totals.open == 0, timeout=10)
+        while await house.metric("gateway_calls_active") > 0:  # noqa: ASYNC110  seen from outside
+            await asyncio.sleep(0.05)
+        events = house.events("CA1")
+        assert types(events)["call.started"] == types(events)["call.ended"] == 1
+        assert [event["data"]["sequence"] for event in events] == list(range(1, len(events) + 1))
         house.nothing_leaked()
