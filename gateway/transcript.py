@@ -499,14 +499,14 @@ class LegTranscript:
             return _MISSED
         if word.first and min(word.heard.latest, word.end - _SHORTEST_WORD_MS) >= from_ms:
             # Told before, but perhaps early: its voice says which. The word before it may last so long.
-            start = word.heard.start
+            first = start = word.heard.start - JITTER_MS
             if i > 0:
                 before = self._words[i - 1].heard
                 start = max(start, before.latest + _longest_ms(before.plain))
             voiced = self._voiced(start, from_ms) if start < from_ms else None
             if voiced is not None and voiced >= _SHORTEST_WORD_MS:
                 return None
-            return _PERHAPS if voiced is None or start > word.heard.start else _MISSED
+            return _MISSED if voiced == 0 and start == first else _PERHAPS
         if word.heard.start >= from_ms - _TWICE_MS and word.end >= from_ms - JITTER_MS:
             return _CLIPPED
         return None

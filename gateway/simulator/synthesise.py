@@ -44,7 +44,7 @@ SCRIPT: Final = (
     Line("inbound", ("I ordered a new computer last week, and I would like to know when it will be delivered.",)),
     Line("outbound", ("Of course.", "Can you give me the order number please?")),
     Line("inbound", ("Eleven hundred and ninety.",), 1.1, 700),
-    Line("outbound", ("I have it here.", "It will be delivered on Friday afternoon.")),
+    Line("outbound", ("It will be delivered on Friday afternoon.",), 1.0, 800),
     Line("inbound", ("I am at work on Friday.", "Can you deliver it on Saturday?"), 1.2),
     Line("outbound", ("Yes, we can deliver it on Saturday.", "The driver will call you in the morning."), 1.0, 700),
     Line("inbound", ("Okay, thank you very much.",)),

@@ -13,6 +13,8 @@ UNHEARD_MS: Final = 2500.0
 """Audio sent a second before a heartbeat that it should have counted."""
 QUIET_SECONDS: Final = 10.5
 STUCK_SECONDS: Final = 5.0
+STILL_SECONDS: Final = 4.0
+"""Heartbeats come every 5 s; two that come closer together prove nothing by counting alike."""
 
 
 class Liveness:
@@ -26,6 +28,8 @@ class Liveness:
         self._sent_ms = 0.0
         self._counted: float | None = None
         """By the last heartbeat that had a count."""
+        self._counted_at = now
+        """When it came."""
         self._sending_since: float | None = None
         self._still_since: float | None = None
         """A heartbeat came then that counted no more than the one before."""
@@ -57,8 +61,9 @@ class Liveness:
                 self.proven_ms = max(self.proven_ms, self._sent_by(now - 1))
             return
         # Counted is what arrived, or what was heard so far: either grows while audio comes. One that falls began anew there.
-        self._still_since = now if received_ms == (self._counted or 0.0) else None
-        self._counted = received_ms
+        still = received_ms == (self._counted or 0.0) and now - self._counted_at >= STILL_SECONDS
+        self._still_since = now if still else None
+        self._counted, self._counted_at = received_ms, now
         self.proven_ms = max(self.proven_ms, min(received_ms, self._sent_ms))
 
     def stalled(self, now: float) -> str | None:

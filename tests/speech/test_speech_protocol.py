@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 from assemblyai.streaming.v3._base import _BaseStreamingClient
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.emulator import messages
@@ -157,6 +157,7 @@ def test_a_wrong_field_never_costs_the_turn(field: str) -> None:
     good = read(as_text(TURN))
     assert isinstance(good, protocol.Turn)
 
+    @settings(max_examples=25)
     @given(value=junk | st.just(GONE))
     @example(value=GONE)
     @example(value=math.nan)
@@ -190,6 +191,7 @@ def test_a_wrong_word_costs_what_is_wrong_with_it(kind: str, at: int, field: str
 
     good = words(read(as_text(SAID[kind])))
 
+    @settings(max_examples=25)
     @given(value=junk | st.just(GONE))
     @example(value=GONE)
     @example(value=math.nan)
@@ -250,6 +252,7 @@ def test_a_revision_less_its_broken_part() -> None:
     assert read('{"type":"SpeakerRevision","revisions":1}') == protocol.SpeakerRevision()
 
 
+@settings(max_examples=40)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", [kind for kind in SAID if kind != "Turn"])
 def test_every_other_kind_survives_a_wrong_field(kind: str, data: st.DataObject) -> None:
