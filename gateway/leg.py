@@ -44,6 +44,7 @@ _ROTATE_SHARE: Final = 0.2
 _CUT_BEFORE_SECONDS: Final = 3.0
 _PAUSE: Final = 200 * SAMPLES_PER_MS
 _LOOK_SECONDS: Final = 0.1
+_HEARTBEAT_MISSED_SECONDS: Final = 6.0
 _NO_ROOM_SECONDS: Final = 0.5
 """Before it is looked again whether the store has room for what a session would say."""
 
@@ -346,7 +347,10 @@ class Leg:
         """Where hearing must go on after a loss: never before where the lost session itself began."""
         if ear.from_ is None:
             return span.cursor
+        lost_at = session.closed_at or self._loop.time()
         stalled = session.loss is not None and session.loss.kind in {"stalled", "unconfirmed"}
+        # A reset that ends a hole in the network comes late: what was sent into the hole reached nobody.
+        stalled = stalled or session.live.quiet_seconds(lost_at) > _HEARTBEAT_MISSED_SECONDS
         sure_ms = session.live.proven_ms if stalled else session.sent_ms - self._doubtful_ms(session)
         last_ms = self.transcript.heard_to_ms
         return resume.after_loss(

@@ -137,7 +137,7 @@ class Hearing:
     """From where on the call's clock earlier words may be said again; None where nothing can be."""
     over: bool = False
     open: dict[int, protocol.Turn] = field(default_factory=dict)
-    """The newest form of each turn that is not final."""
+    """The newest form of each turn that is not final, where anything was heard of it."""
     started_ms: float | None = None
     """Speech was announced there, on the session's clock, and no turn has come of it yet."""
     finals: set[int] = field(default_factory=set)
@@ -175,7 +175,7 @@ class Hearing:
         starts = [turn.words[0].start for turn in turns if turn.words]
         if self.started_ms is not None:
             starts.append(self.started_ms)
-        if not starts and any(turn.transcript for turn in turns):
+        if turns and not starts:
             starts.append(self.final_to_ms)  # its words were unusable
         return self.place(min(starts)) if starts else None
 
@@ -245,15 +245,16 @@ class LegTranscript:
             return []  # too late, or said twice
         facts = [] if again else self._settle_waiting(hearing)
         hearing.started_ms = None
+        hearing.open.pop(order, None)
+        first = all(order < other for other in hearing.open)
         if not message.end_of_turn:
-            hearing.open[order] = message
-            return facts + (self._say(hearing, "partial", message) if order == min(hearing.open) else [])
-        hearing.open = {n: turn for n, turn in hearing.open.items() if n > order or turn.words or turn.transcript}
-        if any(earlier < order for earlier in hearing.open):
+            if message.words or message.transcript:
+                hearing.open[order] = message
+            return facts + (self._say(hearing, "partial", message) if first else [])
+        if not first:
             hearing.open[order] = message
             hearing.hole = True
             return facts
-        hearing.open.pop(order, None)
         hearing.finals.add(order)
         if message.words:
             hearing.final_to_ms = message.words[-1].start
@@ -285,7 +286,7 @@ class LegTranscript:
     def over(self, hearing: Hearing) -> list[Fact]:
         """A session says nothing more. Its open turn is withdrawn; until another hears it, or none will, it is an orphan."""
         facts = self._settle_waiting(hearing)
-        left = [turn for _, turn in sorted(hearing.open.items()) if turn.words or turn.transcript]
+        left = [turn for _, turn in sorted(hearing.open.items())]
         facts += self._say(hearing, "orphans", left)
         hearing.open.clear()
         hearing.started_ms = None
@@ -690,9 +691,11 @@ def new_words(
     following = iter([*pairs, (len(known), len(heard))])
     behind, paired = next(following)
     spans = _spans_between(known, before, behind)
-    clip_ms = (
-        heard[0].start - 1 if from_ms is None or not any(w.missed >= _MISSED for w in known) else from_ms + _TWICE_MS
+    # Where the replay begins inside a word, its clip is heard first; all before a word heard at first was heard whole then.
+    whole = any(word.missed >= _MISSED for word in known) or (
+        behind < len(known) and all(word.turn != OPEN for word in known[:behind])
     )
+    clip_ms = heard[0].start - 1 if from_ms is None or not whole else from_ms + _TWICE_MS
     for j, word in enumerate(heard):
         if j == paired:
             before = behind
@@ -700,7 +703,6 @@ def new_words(
             spans = _spans_between(known, before, behind)
             if known[before].turn == OPEN:
                 keep.append(j)
-        # Where the replay begins inside a word, its clip is heard first; all before a known word was heard whole.
         elif not (before < 0 and word.start <= clip_ms) and not any(a <= word.start <= b for a, b in spans):
             keep.append(j)
     return keep

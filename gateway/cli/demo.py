@@ -14,7 +14,7 @@ from gateway.simulator.process import NotStarted
 from gateway.simulator.process import run as run_to_end
 
 _HELP = """\
-Plays a bundled call of two parties (41 s) as a signed Twilio stream into a real gateway process, which transcribes it through
+Plays a bundled call of two parties (39 s) as a signed Twilio stream into a real gateway process, which transcribes it through
 AssemblyAI's emulator and sends signed webhooks to a receiver here. You see the conversation as it is spoken, then what it cost
 and how its sessions ended. Nothing leaves this machine, no account is needed.
 

@@ -32,7 +32,7 @@ PARTIES: Final[Mapping[Track, str]] = {"inbound": "customer", "outbound": "agent
 DEFAULT_URL: Final = "wss://streaming.assemblyai.com"
 NO_SPHINX: Final = (
     "The demonstration hears with PocketSphinx, which is not installed here (or has no wheel for this Python).\n"
-    "  Python 3.11 and 3.13 have wheels: pip install 'telephony-transcription-gateway[sphinx]', or `make demo PYTHON=python3.13`\n"
+    "  Python 3.11 and 3.13 have wheels: pip install 'telephony-transcription-gateway[sphinx]', or `make demo PYTHON=python3.13 VENV=.venv-demo`\n"
     "  Without it: `gateway simulate` plays coded speech; `gateway demo --live` uses AssemblyAI itself (ASSEMBLYAI_API_KEY)."
 )
 _END_SECONDS: Final = 45.0

@@ -2,7 +2,7 @@
 The speech service for benchmarks: speaks v3 well enough to be talked to, hears nothing, and notes when which audio came.
 
 The emulator listens to what it is sent, which would take from a small machine what is to be measured. The sink says `Begin`,
-`Heartbeat` each 5 s and `Termination`, and, so that the gateway has its work, a turn of twelve words each 6 s with a partial before it.
+`Heartbeat` each 5 s and `Termination`, and, so that the gateway has its work, a turn of twelve words each 8 s with a partial before it.
 `GET /arrivals` tells of each session when how many bytes had come, and which coded word it began with: whose leg it was.
 
     python -m gateway.simulator.sink [--silent]
@@ -27,8 +27,8 @@ from gateway.emulator.tones import Ear
 _KEPT_SECONDS: Final = 3
 _TICK_SECONDS: Final = 1.0
 _HEARTBEAT_TICKS: Final = 5
-_TURN_TICKS: Final = 6
-_PARTIAL_AT: Final = 3
+_TURN_TICKS: Final = 8
+_PARTIAL_AT: Final = 4
 _TURN_WORDS: Final = 12
 _WORD_MS: Final = 350
 
@@ -47,14 +47,14 @@ class Arrivals(msgspec.Struct):
 
 
 class _Session:
-    def __init__(self, encoding: str, rate: int) -> None:
+    def __init__(self, encoding: str, rate: int, number: int) -> None:
         self.mulaw = encoding == "pcm_mulaw"
         self.rate = rate
         self.arrivals = Arrivals(8000 / rate / (1 if self.mulaw else 2))
         self.head = bytearray()
         self.bytes = 0
         self.order = 0
-        self.ticks = 0
+        self.ticks = number % _TURN_TICKS  # not all at once
         self.began = time.monotonic()
 
     def take(self, chunk: bytes) -> None:
@@ -109,7 +109,7 @@ class Sink:
     async def session(self, request: web.Request) -> web.WebSocketResponse:
         """One session."""
         query = request.query
-        line = _Session(query.get("encoding", "pcm_s16le"), int(query.get("sample_rate", "16000")))
+        line = _Session(query.get("encoding", "pcm_s16le"), int(query.get("sample_rate", "16000")), len(self._sessions))
         self._sessions.append(line)
         ws = web.WebSocketResponse(compress=False, max_msg_size=1 << 20)
         await ws.prepare(request)

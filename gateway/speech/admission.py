@@ -1,5 +1,5 @@
 """
-New sessions a minute: one count for the whole account, and a circuit that opens when the account itself is refused.
+New sessions a minute: one bucket for the whole account, and a circuit that opens when the account itself is refused.
 
 Who lost a session goes first, then the second leg of a call that has one, then new calls; within each, first come first served.
 The state is pure (`Bucket`, `Circuit`); `Admission` is the door over them.
@@ -8,32 +8,30 @@ The state is pure (`Bucket`, `Circuit`); `Admission` is the door over them.
 import asyncio
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Literal
 
 Priority = Literal["again", "second", "new"]
 _ORDER: Final[dict[Priority, int]] = {"again": 0, "second": 1, "new": 2}
 
-WINDOW_SECONDS: Final = 60.5
-"""A minute, and what one handshake may take longer than another: the account counts where they arrive."""
 PROBE_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 12.0
 """A try that is not told by then is not waited for: a little longer than a `Begin` may take."""
 CROWDED_SECONDS: Final = 3.0
-_MOST_CROWDED: Final = 30.0
+_MOST_CROWDED: Final = 5.0
+"""Back-off is capped at that while a call lives; what keeps the account from more is that they come one by one then."""
 
 
 class Bucket:
     """
-    At most so many sessions in any minute, all of them at once if need be; it rests while the service says "too many".
+    A token bucket: a minute's worth at once if need be, then as many as a minute's worth spread evenly.
 
-    After such a rest it gives one, and then as many as a minute's worth spread evenly, until it is full again.
+    So the first minute of a rush may see nearly twice as many; where the account minds, it says "too many", and everybody rests:
+    a caller who waits some seconds loses nothing, one who waits for a whole minute does. After a rest it gives one, then the rest evenly.
     """
 
     def __init__(self, per_minute: int, now: float) -> None:
         self._capacity = per_minute
-        self._opened: deque[float] = deque()
         self._level = float(per_minute)
         self._at = now
         self._closed_until = now
@@ -41,21 +39,15 @@ class Bucket:
 
     def wait(self, now: float) -> float:
         """Seconds until a session may be opened; 0 if it may now."""
-        self._forget(now)
-        full = self._opened[-self._capacity] + WINDOW_SECONDS - now if len(self._opened) >= self._capacity else 0.0
-        return max(self._closed_until - now, full, (1 - self._filled(now)) / self._capacity * 60, 0.0)
+        return max(self._closed_until - now, (1 - self._filled(now)) / self._capacity * 60, 0.0)
 
     def take(self, now: float) -> None:
         """One is opened."""
-        self._level, self._at = self._filled(now) - 1, now
-        self._opened.append(now)
+        self._level, self._at = self._filled(now) - 1, max(now, self._at)
 
     def give_back(self, now: float) -> None:
         """One that was taken never came to the service."""
-        self._level, self._at = min(self._capacity, self._filled(now) + 1), now
-        self._forget(now)
-        if self._opened:
-            self._opened.popleft()  # whichever it was: the oldest frees the least
+        self._level, self._at = min(self._capacity, self._filled(now) + 1), max(now, self._at)
 
     def crowded(self, now: float, chance: float) -> None:
         """The service said "too many sessions": everybody rests, longer each time in a row; *chance* is 0 to 1."""
@@ -72,10 +64,6 @@ class Bucket:
 
     def _filled(self, now: float) -> float:
         return min(self._capacity, self._level + max(0.0, now - self._at) * self._capacity / 60)
-
-    def _forget(self, now: float) -> None:
-        while self._opened and self._opened[0] <= now - WINDOW_SECONDS:
-            self._opened.popleft()
 
 
 class Circuit:

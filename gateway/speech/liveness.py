@@ -29,7 +29,7 @@ class Liveness:
         self._counted: float | None = None
         """By the last heartbeat that had a count."""
         self._counted_at = now
-        """When it came."""
+        """When it came to be that."""
         self._sending_since: float | None = None
         self._still_since: float | None = None
         """A heartbeat came then that counted no more than the one before."""
@@ -61,10 +61,16 @@ class Liveness:
                 self.proven_ms = max(self.proven_ms, self._sent_by(now - 1))
             return
         # Counted is what arrived, or what was heard so far: either grows while audio comes. One that falls began anew there.
-        still = received_ms == (self._counted or 0.0) and now - self._counted_at >= STILL_SECONDS
-        self._still_since = now if still else None
-        self._counted, self._counted_at = received_ms, now
+        if received_ms != (self._counted or 0.0):
+            self._counted_at, self._still_since = now, None
+        elif now - self._counted_at >= STILL_SECONDS:
+            self._still_since = now
+        self._counted = received_ms
         self.proven_ms = max(self.proven_ms, min(received_ms, self._sent_ms))
+
+    def quiet_seconds(self, now: float) -> float:
+        """How long no message has come; 0 where none is due."""
+        return now - self._heard_at if self._heartbeats else 0.0
 
     def stalled(self, now: float) -> str | None:
         """Why nothing gets through any more, if so."""

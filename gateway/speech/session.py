@@ -317,7 +317,8 @@ class Session:
             return
         now = self._loop.time()
         if isinstance(message, protocol.Heartbeat):
-            self.live.heartbeat(message.total_audio_received_ms, now)
+            # One without its factor is broken; its count is not believed.
+            self.live.heartbeat(message.total_audio_received_ms if message.realtime_factor is not None else None, now)
         else:
             self.live.heard(now)
         self._hear(message)

@@ -109,6 +109,28 @@ def test_a_stuck_socket_is_noticed(at: float, sweep: float, heartbeats: bool) ->
     assert at <= found[0] <= at + NOTICED_SECONDS
 
 
+@pytest.mark.parametrize("seconds", [0.5, 2.0, 3.0])
+def test_a_deaf_service_with_many_heartbeats(seconds: float) -> None:
+    """However close together they come: what counts is how long they have counted alike."""
+    found = Line(deaf_at=20.3, heartbeat_seconds=seconds).run(40)
+    assert found is not None
+    assert 20.3 <= found[0] <= 20.3 + NOTICED_SECONDS
+
+
+def test_two_heartbeats_close_together() -> None:
+    """That they count alike proves nothing: one was late, and the next one was not."""
+    line = Line(backlog_ms=60_000, late=lambda number: 4.9 if number % 3 == 0 else 0.0)
+    assert line.run(100) is None
+    live = Liveness(0.0, heartbeats=True)
+    for second in range(1, 20):
+        live.sent(1000, float(second))
+    live.heartbeat(4000, 19.0)
+    live.heartbeat(4000, 22.9)
+    assert live.stalled(22.9) is None
+    live.heartbeat(4000, 23.0)
+    assert live.stalled(23.0) == "our audio does not arrive"
+
+
 def test_a_service_deaf_to_a_leg_that_was_silent() -> None:
     """As long as nothing is sent nothing is missed; it is noticed within 12 s of the first word that is."""
     found = Line(deaf_at=10.0, speaks=lambda now: now < 8 or now >= 60).run(90)

@@ -948,10 +948,10 @@ async def test_how_long_it_lives() -> None:
     session = Session(key="k", number=1, speech={}, terminate_seconds=1, hearer=Heard())
     session._begun_wall = 1000.0
     lives = []
-    for expires_at in (None, 1600.0, 999.0, 99_999.0, float("nan")):
+    for expires_at in (None, 1600.0, 999.0, 1001.0, 99_999.0, float("nan")):
         session.expires_at = expires_at
         lives.append(session.lifetime_seconds)
-    assert lives == [10_800, 600, 10_800, 10_800, 10_800]
+    assert lives == [10_800, 600, 10_800, 10_800, 10_800, 10_800]
     session._begun_wall = None
     assert session.lifetime_seconds == 10_800
 

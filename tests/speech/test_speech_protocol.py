@@ -275,6 +275,7 @@ def test_every_other_kind_survives_a_wrong_field(kind: str, data: st.DataObject)
         ('{"type":"Termination","session_duration_seconds":-3}', protocol.Termination()),
         ('{"type":"Termination","session_duration_seconds":72.5}', protocol.Termination(None, 72.5)),
         ('{"type":"Begin","id":5,"expires_at":"soon"}', protocol.Begin()),
+        ('{"type":"Begin","id":"a","configuration":{"mode":"\\ud800"}}', protocol.Begin("a")),
         ('{"type":"Turn","turn_order":"4","end_of_turn":"true"}', protocol.Turn(4, end_of_turn=True)),
         ('{"type":"Turn","turn_order":1,"transcript":"\\ud800"}', protocol.Turn(1, transcript="?")),
         (b'{"type":"Turn","turn_order":1,"transcript":"\xff"}', protocol.Turn(1, transcript="\ufffd")),
