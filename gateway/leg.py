@@ -16,7 +16,7 @@ from typing import Final
 
 import structlog
 
-from gateway import events, resume
+from gateway import events, quiet, resume
 from gateway.audio import g711
 from gateway.buffer import AudioBuffer
 from gateway.call import Party, Turn
@@ -66,7 +66,7 @@ class Leg:
         replay_seconds: float,
     ) -> None:
         self.party = party
-        self.transcript = LegTranscript(party.track, next_index)
+        self.transcript = LegTranscript(party.track, next_index, self._voiced)
         self.refused: str | None = None
         """Why the service will not hear this leg, if so."""
         self._call = call
@@ -386,6 +386,12 @@ class Leg:
             since = self._unheard_from(max(span.start, span.cursor or span.start))
             self.gap(since, span.until, "refused" if self.refused else "provider_outage")
         Ear.publish(self._call, self.party, self._metrics, self.transcript.span_over(span.number))
+
+    def _voiced(self, from_ms: int, to_ms: int) -> int | None:
+        """How much voice lies between two published times; None where the audio is gone."""
+        low, high = self._position(from_ms), self._position(to_ms)
+        at, payload = self._buffer.read(low, max(0, high - low))
+        return quiet.voiced_ms(payload, self._encoding) if at == low and len(payload) == high - low else None
 
     def _unheard_from(self, position: int) -> int:
         """Words that are final were heard, though their audio was to be heard again."""

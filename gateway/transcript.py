@@ -27,6 +27,9 @@ from gateway.speech import protocol
 Place = Callable[[float], int]
 """From milliseconds of a session's audio to milliseconds on the call's clock."""
 
+Saying = protocol.Turn | protocol.SpeakerRevision | list[protocol.Turn]
+"""A turn, other speakers of earlier turns, or what was open at a session's end."""
+
 Voiced = Callable[[int, int], int | None]
 """How much voice lies between two times on the call's clock, in milliseconds; None where that cannot be told any more."""
 
@@ -148,7 +151,7 @@ class Hearing:
     waited: bool = False
     hole: bool = False
     """A later turn became final, this one did not: its words would be lost. Nothing more is taken from this session."""
-    held: deque[tuple[str, object]] = field(default_factory=deque)
+    held: deque[Saying] = field(default_factory=deque)
     known: list[Known] | None = None
     """What it may say again, and the last that it has; empty once it speaks of later things. None before it spoke."""
     again: list[Heard] = field(default_factory=list)
@@ -250,7 +253,7 @@ class LegTranscript:
         if not message.end_of_turn:
             if message.words or message.transcript:
                 hearing.open[order] = message
-            return facts + (self._say(hearing, "partial", message) if first else [])
+            return facts + (self._say(hearing, message) if first else [])
         if not first:
             hearing.open[order] = message
             hearing.hole = True
@@ -262,7 +265,7 @@ class LegTranscript:
             hearing.waiting, hearing.waited = message, False
             return facts
         hearing.waiting = None
-        return facts + self._say(hearing, "final", message)
+        return facts + self._say(hearing, message)
 
     def started(self, hearing: Hearing, message: protocol.SpeechStarted) -> None:
         """Speech was announced: a turn is open though nothing of it was said yet."""
@@ -281,13 +284,13 @@ class LegTranscript:
         named = {revision.turn_order for revision in message.revisions}
         waits = hearing.waiting is not None and hearing.waiting.turn_order in named
         facts = self._settle_waiting(hearing) if waits else []
-        return facts + self._say(hearing, "revision", message)
+        return facts + self._say(hearing, message)
 
     def over(self, hearing: Hearing) -> list[Fact]:
         """A session says nothing more. Its open turn is withdrawn; until another hears it, or none will, it is an orphan."""
         facts = self._settle_waiting(hearing)
         left = [turn for _, turn in sorted(hearing.open.items())]
-        facts += self._say(hearing, "orphans", left)
+        facts += self._say(hearing, left)
         hearing.open.clear()
         hearing.started_ms = None
         hearing.over = True
@@ -297,11 +300,11 @@ class LegTranscript:
         """No session will hear the orphans (of a span) again: what was heard of them is their final form."""
         facts: list[Fact] = []
         since = self.next_index
-        for orphan in self._of(number):
-            if orphan in self._orphans:
-                keep = self._unsaid(*orphan, since)
-                self._orphans.remove(orphan)
-                facts += self._final(*orphan, keep)
+        while left := self._of(number):
+            orphan = left[0]
+            keep = self._unsaid(*orphan, since)
+            self._orphans.remove(orphan)
+            facts += self._final(*orphan, keep)
         return facts
 
     def disown(self, number: int | None = None) -> None:
@@ -336,12 +339,13 @@ class LegTranscript:
             return False
         return all(other.over for order, other in self._hearings.items() if order < hearing.order)
 
-    def _say(self, hearing: Hearing, kind: str, what: object) -> list[Fact]:
-        if not hearing.held and self._front(hearing):
-            return self._out(hearing, kind, what)
-        if hearing.held and hearing.held[-1][0] == "partial":
-            hearing.held.pop()  # only the newest is worth showing, and only where nothing has followed
-        hearing.held.append((kind, what))
+    def _say(self, hearing: Hearing, what: Saying) -> list[Fact]:
+        held = hearing.held
+        if not held and self._front(hearing):
+            return self._out(hearing, what)
+        if held and isinstance(held[-1], protocol.Turn) and not held[-1].end_of_turn:
+            held.pop()  # only the newest partial is worth showing, and only where nothing has followed
+        held.append(what)
         return []
 
     def _release(self) -> list[Fact]:
@@ -351,28 +355,26 @@ class LegTranscript:
             if not self._front(hearing):
                 break
             while hearing.held:
-                facts += self._out(hearing, *hearing.held.popleft())
+                facts += self._out(hearing, hearing.held.popleft())
             if hearing.over:
                 del self._hearings[order]
         heard = {number for number, _ in self._hearings}
         self._spans = {number: span for number, span in self._spans.items() if not span.over or number in heard}
         return facts
 
-    def _out(self, hearing: Hearing, kind: str, what: object) -> list[Fact]:
-        match kind, what:
-            case "partial", protocol.Turn() as message:
-                turn = self._made(hearing, message, self._new(hearing, message))
-                if not turn.text:
-                    return self._withdrawn(hearing)
-                hearing.shown = True
-                return [Partial(turn)]
-            case "final", protocol.Turn() as message:
-                return self._final(hearing, message, self._new(hearing, message, final=True))
-            case "revision", protocol.SpeakerRevision() as message:
-                return self._revised(hearing, message)
-            case _, list() as left:
-                self._orphans += [(hearing, message) for message in left]
-        return self._withdrawn(hearing)
+    def _out(self, hearing: Hearing, what: Saying) -> list[Fact]:
+        if isinstance(what, protocol.SpeakerRevision):
+            return self._revised(hearing, what)
+        if isinstance(what, list):
+            self._orphans += [(hearing, message) for message in what]
+            return self._withdrawn(hearing)
+        if what.end_of_turn:
+            return self._final(hearing, what, self._new(hearing, what, final=True))
+        turn = self._made(hearing, what, self._new(hearing, what))
+        if not turn.text:
+            return self._withdrawn(hearing)
+        hearing.shown = True
+        return [Partial(turn)]
 
     def _withdrawn(self, hearing: Hearing) -> list[Fact]:
         if not hearing.shown:
@@ -560,7 +562,7 @@ class LegTranscript:
 
     def _settle_waiting(self, hearing: Hearing) -> list[Fact]:
         message, hearing.waiting, hearing.waited = hearing.waiting, None, False
-        return [] if message is None else self._say(hearing, "final", message)
+        return [] if message is None else self._say(hearing, message)
 
 
 # Words said again. Times tell most; where they do not, that is believed which is least hard to believe. How hard is it that …

@@ -149,6 +149,8 @@ def _rows(
     signed = "every signature right" if not counts["unsigned"] else f"{counts['unsigned']} signatures WRONG"
     order = "in order" if not check.faults else "NOT in order"
     yield "webhooks", f"{counts['accepted']} arrived, {signed}, {order}"
+    if live is not None:
+        return  # it writes numbers as figures: its words are not to be counted against ours
     rates = []
     for track in TRACKS:
         reference = bundled.reference(track)
