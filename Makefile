@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-PYTHON313 ?= $(shell command -v python3.13 2>/dev/null || ls -d $(HOME)/.pyenv/versions/3.13*/bin/python 2>/dev/null | tail -n 1)
+# A shim that leads nowhere (pyenv's) is no Python: each candidate must run.
+PYTHON313 ?= $(shell for python in python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python; do \
+	"$$python" -c "" 2>/dev/null && command -v "$$python" && break; done)
 
 .PHONY: help install demo test test-slow test-tools lint types bench chaos dashboards constraints clean
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from gateway.call import Call, Party, Turn
+from gateway.call import Call, Party, Turn, Word
 
 GapReason = Literal["carrier_loss", "overflow", "provider_outage", "refused", "paused"]
 EndReason = Literal[
@@ -176,20 +176,50 @@ def rfc3339(at: float) -> str:
 
 
 def transcript(turns: list[tuple[Party, Turn]]) -> tuple[LegTurn, ...] | None:
-    """A call's turns on one time line, cut to what a webhook may carry."""
+    """
+    A call's turns on one time line, cut to what a webhook may carry.
+
+    A long call's words are not all encoded to learn that they are too many: everything waits meanwhile.
+    """
     ordered = sorted(turns, key=lambda said: (said[1].start_ms, said[1].end_ms, said[0].track, said[1].index))
-    whole = tuple(LegTurn(**msgspec.structs.asdict(turn), leg=party) for party, turn in ordered)
-    if len(_encoder.encode(whole)) > WORDLESS_FROM:
-        whole = tuple(msgspec.structs.replace(turn, words=None) for turn in whole)
-        if len(_encoder.encode(whole)) > NULL_FROM:
-            return None
-    return whole
+    whole: list[LegTurn] = []
+    size = 1  # a bracket; each turn brings a comma or the other one
+    for party, turn in ordered:
+        whole.append(_leg_turn(party, turn, turn.words))
+        size += len(_encoder.encode(whole[-1])) + 1
+        if size > WORDLESS_FROM:
+            break
+    else:
+        return tuple(whole)
+    wordless = tuple([_leg_turn(party, turn, None) for party, turn in ordered])
+    return wordless if len(_encoder.encode(wordless)) <= NULL_FROM else None
+
+
+def _leg_turn(party: Party, turn: Turn, words: tuple[Word, ...] | None) -> LegTurn:
+    return LegTurn(
+        turn.id,
+        turn.index,
+        turn.text,
+        turn.start_ms,
+        turn.end_ms,
+        turn.speaker,
+        turn.confidence,
+        turn.language,
+        words,
+        turn.session_id,
+        leg=party,
+    )
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of every event."""
     structs = tuple(EVENTS.values())
     refs, components = msgspec.json.schema_components(structs, ref_template="#/$defs/{name}")
+    for component in components.values():
+        # A field that has a default here is sent all the same.
+        component["required"] = list(component["properties"])
+        for field in component["properties"].values():
+            field.pop("default", None)
     events = [
         {
             "title": name,

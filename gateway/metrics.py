@@ -79,6 +79,7 @@ CONNECT_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30)
 AUDIO_BUCKETS: Final = (0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5, 1, 2, 5, 15, 60)
 TURN_BUCKETS: Final = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 DELIVERY_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60, 300, 3600, 86400)
+FIRST_ATTEMPT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 15, 60)
 COMMIT_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 LAG_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -427,7 +428,7 @@ class Metrics(Collector):
         self.delivery_first_attempt_seconds = histogram(
             "delivery_first_attempt_seconds",
             "From an event's storing to its first attempt, where nothing of its call was before it: our own part of the delay.",
-            DELIVERY_BUCKETS,
+            FIRST_ATTEMPT_BUCKETS,
         )
         self.delivery_seconds = CallHistogram(
             "delivery_seconds",

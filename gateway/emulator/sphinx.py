@@ -26,7 +26,7 @@ from gateway.errors import ConfigurationFault
 RATE_HZ: Final = 16000
 INSTALL: Final = (
     "the recogniser 'sphinx' needs PocketSphinx, an optional extra: pip install 'telephony-transcription-gateway[sphinx]' "
-    "(wheels exist for Python 3.11 to 3.13); 'tones' needs nothing"
+    "(wheels exist for Python 3.11 and 3.13); 'tones' needs nothing"
 )
 
 _FRAME_MS: Final = 20

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.emulator.faults import Faults
 from gateway.simulator import chaos
-from gateway.simulator.scenarios import Scenario, chance, chosen, knobs_used
+from gateway.simulator.scenarios import Scenario, chosen, knobs_used
 from gateway.simulator.stage import Row
 
 TOGETHER = 18
@@ -42,15 +42,3 @@ def test_every_fault_is_on_the_tour() -> None:
 async def test_short_tour() -> None:
     """A fault of each kind: no word lost, doubled or moved, times right, sessions all ended, caught up in time."""
     hold(await tour([one for one in chosen(short=True) if not one.alone]))
-
-
-@pytest.mark.slow
-async def test_whole_tour() -> None:
-    """Every fault, in every phase of a call, on each leg and on both."""
-    hold(await tour(chosen()))
-
-
-@pytest.mark.slow
-async def test_by_chance() -> None:
-    """Whatever may come together."""
-    hold(await tour([chance(seed) for seed in range(1000, 1040)]))
