@@ -617,10 +617,9 @@ def align(known: Sequence[Known], heard: Sequence[Heard], from_ms: int | None = 
     rows: list[tuple[int, int, list[int]]] = []
     for j, word in enumerate(heard):
         low_before, high_before = low, high
-        # Behind those compared with the last word, all are missed.
-        reached = hardness
         low = max(low, bisect_left(highest, word.start - _REACH_MS))
         high = min(max(high, low, bisect_right(lowest, word.start + _REACH_MS)), low + _MOST_NEAR)
+        # Behind those compared with the word before, all are missed.
         reached = hardness + [
             hardness[-1] + missed_to[i] - missed_to[high_before] for i in range(high_before + 1, high + 1)
         ]
