@@ -237,7 +237,7 @@ class Leg:
                     session.terminate()
                 if ear.confirmed and sent:
                     span.cursor = span.until
-                    self.transcript.disown()
+                    self.transcript.disown(span.number)
                     break
                 if not self._hear_again(span, session, ear, all_sent=sent):
                     break
@@ -378,7 +378,7 @@ class Leg:
 
     def _give_up_rest(self, span: Span) -> None:
         """Say what of an ended span nobody heard; what was heard of its open turn is its final form."""
-        Ear.publish(self._call, self.party, self._metrics, self.transcript.adopt())
+        Ear.publish(self._call, self.party, self._metrics, self.transcript.adopt(span.number))
         if span.until is None:  # only where its task was cancelled
             span.until = self._buffer.head
         if not span.empty and span.start is not None:

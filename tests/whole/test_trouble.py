@@ -155,3 +155,27 @@ async def test_partials_beside_the_order(tmp_path: Path) -> None:
                 assert event["data"]["turn"]["id"] not in final
         counted = [event["data"]["sequence"] for event in events if event["type"] != "turn.partial"]
         assert counted == list(range(1, len(counted) + 1))
+
+
+@pytest.mark.slow
+async def test_a_good_call_beside_a_flood(tmp_path: Path) -> None:
+    """One socket says 60,000 messages as fast as it is read: it is read slower, not closed, and the good call is whole."""
+    signature = twilio_signature(AUTH_TOKEN, f"wss{PUBLIC.removeprefix('https')}/media/twilio")
+    async with rig(tmp_path) as house:
+
+        async def flood() -> None:
+            with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                ws = await house.http.ws_connect(
+                    f"{house.carriers}/media/twilio", headers={"X-Twilio-Signature": signature}, max_msg_size=0
+                )
+                for _ in range(60_000):
+                    await ws.send_str('{"event":"mark","mark":{"name":"x"}}')
+
+        async with asyncio.TaskGroup() as group:
+            flooding = group.create_task(flood())
+            group.create_task(caller(house, "CA1").whole())
+            await house.ended("CA1", seconds=40)
+            flooding.cancel()
+        check(house.events("CA1"), {"inbound": coded(SECONDS), "outbound": coded(SECONDS, first=40)}, within_ms=150)
+        assert await house.metric("gateway_ignored_total", carrier="twilio", kind="mark") < 30_000
+        house.nothing_leaked()
