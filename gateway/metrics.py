@@ -32,6 +32,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from gateway import events
 from gateway.call import CARRIERS, TRACKS
 from gateway.delivery import OUTCOMES, Attempt, Outcome
 from gateway.media.messages import IgnoredKind
@@ -41,19 +42,10 @@ PREFIX: Final = "gateway"
 
 # Known label values. Each series starts with a zero for each of them: `rate()` does not see a counter's first step, so an
 # alert on a counter that is born at 1 would miss the first event.
-CALL_END_REASONS: Final = (
-    "stopped",
-    "socket_lost",
-    "carrier_event",
-    "media_timeout",
-    "max_duration",
-    "ended_by_api",
-    "drained",
-    "gateway_lost",
-)
-GAP_REASONS: Final = ("carrier_loss", "overflow", "provider_outage", "refused", "paused")
-ZOMBIE_REASONS: Final = ("unconfirmed_terminate", "unowned", "crash")
-SESSION_END_REASONS: Final = ("terminated", "lost", "expired", "refused", "zombie")
+CALL_END_REASONS: Final = get_args(events.EndReason)
+GAP_REASONS: Final = get_args(events.GapReason)
+ZOMBIE_REASONS: Final = get_args(events.ZombieReason)
+SESSION_END_REASONS: Final = get_args(events.SessionReason)
 DELIVERY_OUTCOMES: Final = ("delivered", "retried", "gone", "dead_lettered")
 HANDSHAKE_OUTCOMES: Final = ("accepted", *get_args(RefusalReason), "draining", "failed")
 REFUSAL_REASONS: Final = ("key", "quota", "parameters", "other")
