@@ -9,15 +9,16 @@ import asyncio
 from collections import deque
 from typing import Final
 
-_TRIM_AT: Final = 4096
-"""Bytes forgotten before they are really moved out: moving is what costs."""
+_BLOCK: Final = 4000
+"""Bytes of a run before the next one begins: what is forgotten goes run by run, so nothing is ever moved, and freed blocks
+of about one size serve other legs."""
 
 _MOST_ARRIVALS: Final = 4096
 """Frames whose arrival is kept to be told: over a minute's, where nobody asks."""
 
 
 class _Run:
-    """Bytes without a hole, the first of them at `start`."""
+    """Bytes without a hole, the first of them at `start`; the next run may follow without one."""
 
     __slots__ = ("data", "start")
 
@@ -58,25 +59,26 @@ class AudioBuffer:
 
         Where that exceeds the capacity the oldest gives way: `floor` rises, and whoever reads sees it.
         """
-        if not payload:
+        size = len(payload)
+        if not size:
             return
         if self.empty:
             self.empty = False
             self.floor = self.head = at
             self.wake()
-        if at > self.head or not self._runs:
-            at = max(at, self.head)
-            self._runs.append(_Run(at, bytearray(payload)))
-            self.head = at + len(payload)
+        head, runs = self.head, self._runs
+        if at > head or not runs or len(runs[-1].data) >= _BLOCK:
+            head = max(at, head)
+            runs.append(_Run(head, bytearray(payload)))
         else:
-            self._runs[-1].data += payload
-            self.head += len(payload)
-        self._size += len(payload)
+            runs[-1].data += payload
+        self.head = head = head + size
+        self._size += size
         if arrived is not None:
-            self._arrivals.append((self.head, arrived))
+            self._arrivals.append((head, arrived))
         if self._size > self.capacity:
             self._give_way()
-        if self._waiter is not None and self.head >= self._wake_at:
+        if self._waiter is not None and head >= self._wake_at:
             self.wake()
 
     def forget(self, before: int) -> None:
@@ -90,9 +92,6 @@ class AudioBuffer:
             runs.popleft()
         if runs and runs[0].start < before:
             self._size -= before - max(runs[0].start, self.floor)
-            if before - runs[0].start >= _TRIM_AT:
-                del runs[0].data[: before - runs[0].start]
-                runs[0].start = before
         self.floor = before
 
     def read(self, at: int, size: int) -> tuple[int, bytes]:
@@ -102,12 +101,22 @@ class AudioBuffer:
         Empty bytes where nothing is held from there on.
         """
         at = max(at, self.floor)
-        for run in self._runs:
-            if run.end > at:
-                begin = max(at, run.start)
-                offset = begin - run.start
-                return begin, bytes(run.data[offset : offset + size])
-        return at, b""
+        runs = self._runs
+        if runs and (last := runs[-1]).start <= at:  # nearly always
+            return at, bytes(last.data[at - last.start : at - last.start + size])
+        begin: int | None = None
+        parts: list[bytearray] = []
+        for run in runs:
+            if begin is None:
+                if run.end <= at:
+                    continue
+                begin = behind = max(at, run.start)
+            elif run.start != behind or behind >= begin + size:
+                break
+            offset = behind - run.start
+            parts.append(run.data[offset : offset + begin + size - behind])
+            behind = run.end
+        return (at, b"") if begin is None else (begin, b"".join(parts))
 
     def arrivals(self, until: int) -> list[float]:
         """When the frames up to a position were read from the carrier, each told once: for measuring the delay."""

@@ -40,7 +40,7 @@ class Call(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     profile: str
 
 
-class Word(msgspec.Struct, frozen=True):
+class Word(msgspec.Struct, frozen=True, gc=False):
     """One word, timed in milliseconds on the call's clock."""
 
     text: str

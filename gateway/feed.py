@@ -64,7 +64,7 @@ class Feed:
 
     async def run(self) -> bool:
         """Feed until the span has ended and all of it was sent; False where the session was lost first."""
-        span, buffer = self._span, self._buffer
+        span, buffer, placement = self._span, self._buffer, self._ear.placement
         while not self._session.over:
             if span.cursor is None:
                 if span.start is not None:
@@ -74,15 +74,18 @@ class Feed:
                 else:
                     await buffer.more(buffer.head + 1)
                 continue
+            want = max(self._sent + self._ahead - placement.fed, _LEAST_READ)
+            if buffer.head < span.cursor + want and not span.ended:
+                await buffer.more(span.cursor + want)
+                continue
             if not self._has_room():
                 # Words that could not be kept would be lost unsaid; audio that waits too long is said to be.
                 await self._session.pause(_NO_ROOM_SECONDS)
                 continue
             self._skip_lost()
-            want = max(self._sent + self._ahead - self._ear.placement.fed, _LEAST_READ)
             at, payload = self._read(want)
             if payload:
-                self._ear.placement.feed(at, len(payload))
+                placement.feed(at, len(payload))
                 span.cursor = at + len(payload)
                 await self._send(self._path.push(payload))
             elif span.ended and span.cursor >= span.until_or_head(buffer.head):

@@ -118,10 +118,13 @@ class Leg:
         if encoding != self._encoding:
             pcm = g711.decode(payload, encoding)
             payload = g711.encode_mulaw(pcm) if self._encoding == "PCMU" else g711.encode_alaw(pcm)
-        self.open()
+        if arrived is not None:
+            self._frame_at = arrived
+        span = self._spans[-1] if self._spans else None
+        if span is None or span.until is not None:
+            span = self._begin_span(None)
         self._heard = True
         self._audio += len(payload)
-        span = self._spans[-1]
         self._buffer.push(at, payload, arrived)
         if span.start is None:
             span.start = self._buffer.head - len(payload)

@@ -217,7 +217,10 @@ class LiveCall:
 
     def leg_for(self, stream: Source, track: Track) -> Leg | None:
         """The leg that a frame of this stream belongs to; None where it is not to be heard."""
-        if not self.open or self._ending is not None:
+        going_on = self.open and self._ending is None
+        if going_on and self._sources.get(track) is stream and self._clock is not None and self._zero is not None:
+            return self._leg(track)  # nearly every frame
+        if not going_on:
             if self._over or stream not in self.streams:
                 return None
             self._go_on()

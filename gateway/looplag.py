@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 INTERVAL_SECONDS: Final = 0.1
+_LEAST_SLEEP_SECONDS: Final = 0.001
+"""uvloop counts whole milliseconds: a sleep of less is none, and would be slept again and again until the next one."""
 _MOST_TICKS = 600  # of one late wake; a process stopped for longer than a minute is not a lag but a suspension
 
 
@@ -34,6 +36,6 @@ async def watch(observe: Callable[[float], object], interval: float = INTERVAL_S
     loop = asyncio.get_running_loop()
     lag = LoopLag(loop.time(), interval)
     while True:
-        await asyncio.sleep(lag.due - loop.time())
+        await asyncio.sleep(max(lag.due - loop.time(), _LEAST_SLEEP_SECONDS))
         for late in lag.seen(loop.time()):
             observe(late)

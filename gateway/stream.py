@@ -33,10 +33,11 @@ HANG_UP_SECONDS: Final = 3.0
 MESSAGE_LIMIT: Final = 64 * 1024
 
 _FLOOD_SECONDS: Final = 60.0
-_NOMINAL_MESSAGES: Final = 100.0
-"""A second, of two tracks at 20 ms."""
-_NOMINAL_BYTES: Final = 35_000.0
 _FLOOD_TIMES: Final = 4.0
+_A_MESSAGE: Final = 1 / (_FLOOD_TIMES * 100)
+"""Seconds, where two tracks at 20 ms say 100 a second …"""
+_A_BYTE: Final = 1 / (_FLOOD_TIMES * 35_000)
+"""… and 35 kB."""
 
 
 class Machine(Protocol):
@@ -47,24 +48,23 @@ class Machine(Protocol):
 
 
 class Flood:
-    """Over 60 s at most four times what a call needs: a stalled link may deliver 10 s at once. Pure; seconds."""
+    """
+    Over 60 s at most four times what a call needs: a stalled link may deliver 10 s at once. Pure; seconds.
+
+    Two leaky buckets, each as the time at which it will be empty again (ITU-T I.371's virtual scheduling).
+    """
 
     def __init__(self, now: float) -> None:
-        self._at = now
-        self._messages = _NOMINAL_MESSAGES * _FLOOD_TIMES * _FLOOD_SECONDS
-        self._bytes = _NOMINAL_BYTES * _FLOOD_TIMES * _FLOOD_SECONDS
+        self._messages_until = now
+        self._bytes_until = now
 
     def wait(self, size: int, now: float) -> float:
         """Take one message of so many bytes; seconds for which nothing more should be read."""
-        passed, self._at = now - self._at, now
-        rate = _FLOOD_TIMES * passed
-        self._messages = (
-            min(_NOMINAL_MESSAGES * _FLOOD_TIMES * _FLOOD_SECONDS, self._messages + rate * _NOMINAL_MESSAGES) - 1
-        )
-        self._bytes = min(_NOMINAL_BYTES * _FLOOD_TIMES * _FLOOD_SECONDS, self._bytes + rate * _NOMINAL_BYTES) - size
-        return max(
-            0.0, -self._messages / (_NOMINAL_MESSAGES * _FLOOD_TIMES), -self._bytes / (_NOMINAL_BYTES * _FLOOD_TIMES)
-        )
+        messages, octets = self._messages_until, self._bytes_until
+        self._messages_until = messages = max(now, messages) + _A_MESSAGE
+        self._bytes_until = octets = max(now, octets) + size * _A_BYTE
+        over = max(messages, octets) - now - _FLOOD_SECONDS
+        return over if over > 0 else 0.0
 
 
 class _TrackFeed:
@@ -131,14 +131,17 @@ class Stream:
         while self._closing is None:
             frame = await ws.receive()
             if frame.type is WSMsgType.TEXT:
-                await self._take(self._machine.receive(frame.data))
-                size = len(frame.data)
+                message = self._machine.receive(frame.data)
             elif frame.type is WSMsgType.BINARY:
-                await self._take(self._machine.malformed("binary"))
-                size = len(frame.data)
+                message = self._machine.malformed("binary")
             else:  # closed, by whom- and howsoever; or what aiohttp could not read, and answered with a close
                 return
-            if (wait := self._flood.wait(size, self._loop.time())) > 0:
+            now = self._loop.time()
+            if type(message) is Media:
+                self._frame(message, now)
+            else:
+                await self._take(message)
+            if (wait := self._flood.wait(len(frame.data), now)) > 0:
                 # "stop reading rather than close": the sender's socket fills up, nothing of ours does.
                 if not self._flooded:
                     self._flooded = True
@@ -147,8 +150,6 @@ class Stream:
 
     async def _take(self, message: Message) -> None:
         match message:
-            case Media():
-                self._frame(message)
             case Started():
                 await self._start(message)
             case Stopped():
@@ -173,8 +174,7 @@ class Stream:
         self._call = await self._join(self, started)
         self._call.attach(self, started.tracks, started.encoding)
 
-    def _frame(self, media: Media) -> None:
-        now = self._loop.time()
+    def _frame(self, media: Media, now: float) -> None:
         self.heard_at = now
         feed = self._feeds.get(media.track)
         if feed is None:

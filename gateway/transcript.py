@@ -11,6 +11,7 @@ was really said three times running is neither swallowed nor doubled. Where the 
 words follow, what the lost session had begun to say, and whether there was a voice.
 """
 
+import sys
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -439,7 +440,9 @@ class LegTranscript:
 
     def _speaker(self, label: str | None) -> str | None:
         """Contract §4: "`{track}:{label}`, or null where the service gave no letter"."""
-        return f"{self.track}:{label}" if label is not None and len(label) == 1 and "A" <= label <= "Z" else None
+        if label is None or len(label) != 1 or not "A" <= label <= "Z":
+            return None
+        return sys.intern(f"{self.track}:{label}")  # every word of a call keeps one
 
     # What was said before
 

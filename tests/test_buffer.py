@@ -123,6 +123,22 @@ def test_positions_may_begin_below_zero() -> None:
     assert buffer.read(-3200, 160) == (-3200, b"a" * 160)
 
 
+def test_a_stretch_reads_whole_wherever_it_lies() -> None:
+    """Seconds of speech in frames of 20 ms: what is kept in pieces is read in one, up to a hole and beyond it."""
+    buffer = AudioBuffer(200_000)
+    said = bytes(n * 7 % 251 for n in range(64_000))
+    for at in range(0, 32_000, 160):
+        buffer.push(at, said[at : at + 160], None)
+    buffer.push(32_000, said[32_000:48_000], None)
+    buffer.push(50_000, said[50_000:], None)
+    buffer.forget(9_000)
+    assert buffer.read(0, 100_000) == (9_000, said[9_000:48_000])
+    for at in range(9_000, 48_000, 977):
+        assert buffer.read(at, 12_345) == (at, said[at : min(at + 12_345, 48_000)])
+    assert buffer.read(48_000, 100_000) == (50_000, said[50_000:])
+    assert buffer.read(50_000, 3) == (50_000, said[50_000:50_003])
+
+
 def test_an_hour_of_listening_stays_small() -> None:
     """A leg that forgets what was heard keeps a few kilobytes, and arrivals nobody asks for do not pile up."""
     buffer = AudioBuffer(480_000)

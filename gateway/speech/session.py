@@ -139,7 +139,7 @@ class Session:
     @property
     def over(self) -> bool:
         """Nothing more comes of it."""
-        return self.state in {State.TERMINATED, State.LOST}
+        return self.state is State.LOST or self.state is State.TERMINATED
 
     async def opened(self) -> bool:
         """Wait for `Begin`; False where it will not come (`loss` says why)."""
@@ -160,7 +160,8 @@ class Session:
         Raises:
             StateFault: It is not open.
         """
-        self.state = protocol.follow(self.state, Step.AUDIO)
+        if self.state is not State.OPEN:
+            protocol.follow(self.state, Step.AUDIO)  # which says what is wrong
         assert self._ws is not None
         self.live.sending(self._loop.time())
         try:

@@ -180,6 +180,8 @@ def _kind(error: Exception) -> OutcomeKind:
 
 def _retry_after(value: str | None, date: str | None, now: float) -> float | None:
     """Read `Retry-After`; a date in it is the receiver's, so it counts from the receiver's own `Date` where there is one."""
+    if value is None:
+        return None
     if date is not None:
         with contextlib.suppress(ValueError):
             now = parsedate_to_datetime(date).timestamp()
