@@ -25,6 +25,7 @@ To follow one word, read: stream, leg, ear, transcript, livecall. Floors; import
                     placement     where a session's audio lies on the clock
                     quiet resume  where nobody speaks; where hearing goes on after a loss
                     transcript    a leg's turns over its sessions, each final once
+                    rehearing     which words a session says again, and which are new
                     speech/protocol losses pacing liveness parameters         the service's rules
                     webhooks/signing retry breaker                            Standard Webhooks; what follows from an answer
     2  ports        buffer        a leg's audio, bounded; readable again

@@ -5,28 +5,42 @@ A leg is heard by one session after another (loss, rotation, a pause, a carrier 
 old one ending, the new one hearing already. Turns come out in the order of the sessions: what a later session says is held
 until every earlier one is over, so that numbers need no correction.
 
-A session that begins where an earlier one has heard already (replay, overlap) says words again. They are recognised by time
-*and* text, one to one and in order, against the words that are final already (`align`); what remains is new. So a word that
-was really said three times running is neither swallowed nor doubled. Where the times alone cannot tell, the rest does: which
-words follow, what the lost session had begun to say, and whether there was a voice.
+A session that begins where an earlier one has heard already (replay, overlap) says words again. `rehearing` tells which, by
+time and text; where those cannot tell, the rest does: which words follow, what the lost session had begun to say, and whether
+there was a voice.
 """
 
 import sys
-from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 import msgspec
 
 from gateway.call import Track, Turn, Word
+from gateway.rehearing import (
+    CLIPPED,
+    EDGE_MS,
+    JITTER_MS,
+    MISSED,
+    OPEN,
+    PERHAPS,
+    REACH_MS,
+    SHORTEST_WORD_MS,
+    TWICE_MS,
+    Heard,
+    Known,
+    Place,
+    align,
+    heard_of,
+    known_open,
+    latest_of,
+    longest_ms,
+    new_words,
+    plain_of,
+)
 from gateway.speech import protocol
-
-Place = Callable[[float], int]
-"""From milliseconds of a session's audio to milliseconds on the call's clock."""
 
 Saying = protocol.Turn | protocol.SpeakerRevision | list[protocol.Turn]
 """A turn, other speakers of earlier turns, or what was open at a session's end."""
@@ -34,27 +48,11 @@ Saying = protocol.Turn | protocol.SpeakerRevision | list[protocol.Turn]
 Voiced = Callable[[int, int], int | None]
 """How much voice lies between two times on the call's clock, in milliseconds; None where that cannot be told any more."""
 
-EARLY_MS: Final = 1000
-"""A turn's first word, after silence, is told up to so much too early."""
-JITTER_MS: Final = 60
-"""So exactly is any other word's start told."""
 CUT_EDGE_MS: Final = 80
 """A word that ends less than this before a cut may have been cut."""
-_TWICE_MS: Final = 2 * JITTER_MS
-_SLACK_MS: Final = 80
-"""So much further apart than can be explained two hearings may be, where the word must have been heard again."""
-_REACH_MS: Final = EARLY_MS + _TWICE_MS + _SLACK_MS
-_OTHERWISE_MS: Final = 150
-"""A word heard as another one begins at most so far from it."""
-_EDGE_MS: Final = 50
-_SHORTEST_WORD_MS: Final = 80
 _REMEMBERED_MS: Final = 120_000
 """No session is lost further behind the last final word: a turn's cap is 60 s."""
 _MOST_REMEMBERED: Final = 1000
-_MOST_HEARD: Final = 400
-"""So many words of a turn are compared at most …"""
-_MOST_NEAR: Final = 32
-"""… each with so many known ones: more than anybody says in that time."""
 _COMPARED_AGAIN: Final = 12
 """Words said again that are compared once more with those that follow."""
 
@@ -81,31 +79,6 @@ class Revised:
 
 
 Fact = Said | Partial | Revised
-
-
-class Heard(NamedTuple):
-    """A word of a session, to be compared; milliseconds on the call's clock."""
-
-    plain: str
-    start: int
-    latest: int
-    """When it began at the latest: a first word may have been told early."""
-
-
-class Known(NamedTuple):
-    """A word that may be said again."""
-
-    plain: str
-    start: int
-    latest: int
-    turn: int
-    """Index of its turn; `OPEN` where that is not final."""
-    low: int
-    """Where that turn's first word begins …"""
-    high: int
-    """… and its last one."""
-    missed: float
-    """How hard it is to believe that it is not said again."""
 
 
 class _Published(NamedTuple):
@@ -184,8 +157,16 @@ class Hearing:
         return self.place(min(starts)) if starts else None
 
 
-@dataclass(slots=True)
-class _Final:
+class _Final(NamedTuple):
+    """A turn that went out, and who said it."""
+
+    turn: Turn
+    by: Hearing
+    latest: int | None
+    """When its first word began at the latest; None where that is not the first one of the turn as the service cut it."""
+
+
+class _FinalWord(NamedTuple):
     """A word of a turn that went out."""
 
     heard: Heard
@@ -211,8 +192,8 @@ class LegTranscript:
         self._voiced = voiced
         self._hearings: dict[tuple[int, int], Hearing] = {}
         self._spans: dict[int, _Span] = {}
-        self._words: list[_Final] = []
-        """The last minutes' final words, as they were said."""
+        self._finals: deque[_Final] = deque(maxlen=_MOST_REMEMBERED)
+        """The last minutes' final turns, as they were said."""
         self._orphans: list[tuple[Hearing, protocol.Turn]] = []
         self._cutter: Hearing | None = None
         self._on_cut: list[Known] = []
@@ -425,14 +406,14 @@ class LegTranscript:
         hearing.published[message.turn_order] = _Published(turn.index, len(message.words), keep)
         if hearing is not self._cutter:
             self._cutter, self._on_cut = None, []
-        heard = _heard(hearing.place, message)
-        new = [
-            _Final(heard[i], word.end_ms, i == 0, turn.index, hearing)
-            for i, word in zip(keep, turn.words or (), strict=True)
-        ]
-        known_from = turn.start_ms - _REMEMBERED_MS
-        self._words = [word for word in self._words[-_MOST_REMEMBERED:] if word.heard.start >= known_from] + new
-        last, longest = (new[-1].heard.start, _longest_ms(new[-1].heard.plain)) if new else (turn.start_ms, 0)
+        last, longest = turn.start_ms, 0
+        if turn.words:
+            last, longest = turn.words[-1].start_ms, longest_ms(plain_of(turn.words[-1].text))
+            second = hearing.place(message.words[1].start) if len(message.words) > 1 else None
+            latest = latest_of(turn.words[0].start_ms, second) if keep[0] == 0 else None
+            while self._finals and self._finals[0].turn.end_ms < turn.start_ms - _REMEMBERED_MS:
+                self._finals.popleft()
+            self._finals.append(_Final(turn, hearing, latest))
         self.heard_to_ms = max(self.heard_to_ms or 0, last)
         self.heard_end_ms = max(self.heard_end_ms or 0, min(turn.end_ms, last + longest))
         self._orphans = [orphan for orphan in self._orphans if orphan[0] is hearing or self._unsaid(*orphan)]
@@ -453,68 +434,81 @@ class LegTranscript:
             if hearing.known is None:
                 hearing.known = self._known(hearing, hearing.reheard_ms)
             if hearing.known:
-                keep = _not_again(hearing, hearing.known, _heard(hearing.place, message), final=final)
+                keep = _not_again(hearing, hearing.known, heard_of(hearing.place, message), final=final)
         if hearing.cut_ms is None:
             return keep
         low, cut = hearing.cut_ms
-        heard = _heard(hearing.place, message)
+        heard = heard_of(hearing.place, message)
         ends = [at.start + word.end - word.start for at, word in zip(heard, message.words, strict=True)]
         # A word that begins at the overlap's beginning may lie before it: then the later span has only its clip.
         cuts = [i for i in keep if heard[i].start >= low + JITTER_MS and ends[i] >= cut - CUT_EDGE_MS]
         earlier = self._on_cut if hearing is self._cutter else []
         whole = [i for i in keep if not earlier and (not cuts or i < cuts[0])]  # with it goes what follows it
         if final and len(whole) < len(keep):
-            self._cutter, self._on_cut = hearing, earlier + [_open(heard[i]) for i in keep if i not in whole]
+            self._cutter, self._on_cut = hearing, earlier + [known_open(heard[i]) for i in keep if i not in whole]
         return whole
 
     def _known(self, hearing: Hearing, from_ms: int) -> list[Known]:
         """Final words that a session which hears from there on may say again; then what was heard and is not final."""
+        words = self._final_words()
         spans: dict[int, tuple[int, int]] = {}
-        for word in self._words:
+        for word in words:
             spans[word.turn] = (spans.get(word.turn, (word.heard.start, 0))[0], word.heard.start)
         known: list[Known] = []
-        for i in range(len(self._words) - 1, -1, -1):
-            word = self._words[i]
+        for i in range(len(words) - 1, -1, -1):
+            word = words[i]
             # Spans share no audio, but where one was cut with an overlap.
             same = word.by.span is hearing.span or word.by.cut_ms is not None
-            missed = self._missed(i, from_ms) if same else None
+            missed = self._missed(words, i, from_ms) if same else None
             if missed is None:
-                clip = same and word.heard.start + _longest_ms(word.heard.plain) >= from_ms and word.end >= from_ms
-                if clip and any(later.missed == _MISSED for later in known):
+                clip = same and word.heard.start + longest_ms(word.heard.plain) >= from_ms and word.end >= from_ms
+                if clip and any(later.missed == MISSED for later in known):
                     heard = word.heard._replace(latest=from_ms)
-                    known.append(Known(*heard, word.turn, *spans[word.turn], _CLIPPED))
+                    known.append(Known(*heard, word.turn, *spans[word.turn], CLIPPED))
                 break
             known.append(Known(*word.heard, word.turn, *spans[word.turn], missed))
         known.reverse()
-        sure = next((i for i, word in enumerate(known) if word.missed == _MISSED), len(known))
-        known[sure:] = [word._replace(missed=_MISSED) for word in known[sure:]]  # the audio has no holes
+        sure = next((i for i, word in enumerate(known) if word.missed == MISSED), len(known))
+        known[sure:] = [word._replace(missed=MISSED) for word in known[sure:]]  # the audio has no holes
         if known:
             left = [[word for word in self._on_cut if word.start >= from_ms - JITTER_MS]]
             for other, message in self._orphans:
                 if other.order < hearing.order:
-                    words = _heard(other.place, message)
-                    left.append([_open(words[n]) for n in self._unsaid(other, message)])
+                    heard_by_it = heard_of(other.place, message)
+                    left.append([known_open(heard_by_it[n]) for n in self._unsaid(other, message)])
             most: list[Known] = max(left, key=len)  # they heard the same
             known += most
         return known
 
-    def _missed(self, i: int, from_ms: int) -> float | None:
+    def _final_words(self) -> list[_FinalWord]:
+        """The last minutes' final words, in order. Needed after a loss only, and made then."""
+        words: list[_FinalWord] = []
+        for turn, by, latest in self._finals:
+            for i, word in enumerate(turn.words or ()):
+                first = i == 0 and latest is not None
+                heard = Heard(
+                    plain_of(word.text), word.start_ms, latest if i == 0 and latest is not None else word.start_ms
+                )
+                words.append(_FinalWord(heard, word.end_ms, first, turn.index, by))
+        return words[-_MOST_REMEMBERED:]
+
+    def _missed(self, words: Sequence[_FinalWord], i: int, from_ms: int) -> float | None:
         """How hard it is to believe that a final word is not heard by who hears from there on; None: it cannot be heard."""
-        word = self._words[i]
+        word = words[i]
         if word.heard.start >= from_ms + JITTER_MS:
-            return _MISSED
-        if word.first and min(word.heard.latest, word.end - _SHORTEST_WORD_MS) >= from_ms:
+            return MISSED
+        if word.first and min(word.heard.latest, word.end - SHORTEST_WORD_MS) >= from_ms:
             # Told before, but perhaps early: its voice says which. The word before it may last so long.
             first = start = word.heard.start - JITTER_MS
             if i > 0:
-                before = self._words[i - 1].heard
-                start = max(start, before.latest + _longest_ms(before.plain))
+                before = words[i - 1].heard
+                start = max(start, before.latest + longest_ms(before.plain))
             voiced = self._voiced(start, from_ms) if start < from_ms else None
-            if voiced is not None and voiced >= _SHORTEST_WORD_MS:
+            if voiced is not None and voiced >= SHORTEST_WORD_MS:
                 return None
-            return _MISSED if voiced == 0 and start == first else _PERHAPS
-        if word.heard.start >= from_ms - _TWICE_MS and word.end >= from_ms - JITTER_MS:
-            return _CLIPPED
+            return MISSED if voiced == 0 and start == first else PERHAPS
+        if word.heard.start >= from_ms - TWICE_MS and word.end >= from_ms - JITTER_MS:
+            return CLIPPED
         return None
 
     def _unsaid(self, hearing: Hearing, message: protocol.Turn, since: int | None = None) -> Sequence[int]:
@@ -522,16 +516,16 @@ class LegTranscript:
         keep = self._new(hearing, message)
         later = [
             word
-            for word in self._words
+            for word in self._final_words()
             if word.by.order > hearing.order or (since is not None and word.turn >= since and word.by is not hearing)
         ]
         if not later or not keep:
             return keep
-        heard = _heard(hearing.place, message)
-        pairs = align([Known(*word.heard, word.turn, 0, 0, _MISSED) for word in later], heard)
+        heard = heard_of(hearing.place, message)
+        pairs = align([Known(*word.heard, word.turn, 0, 0, MISSED) for word in later], heard)
         behind = pairs[-1][1] + 1 if pairs else 0
         last = max(word.heard.start for word in later)
-        return [i for i in keep if i >= behind and heard[i].start > last + _EDGE_MS]
+        return [i for i in keep if i >= behind and heard[i].start > last + EDGE_MS]
 
     def _of(self, number: int | None) -> list[tuple[Hearing, protocol.Turn]]:
         return [orphan for orphan in self._orphans if number is None or orphan[0].order[0] == number]
@@ -568,162 +562,6 @@ class LegTranscript:
         return [] if message is None else self._say(hearing, message)
 
 
-# Words said again. Times tell most; where they do not, that is believed which is least hard to believe. How hard is it that …
-
-OPEN: Final = -1
-_MISSED: Final = 1.0
-"""… a known word is not heard again though its sound is there?"""
-_MISSED_OPEN: Final = 0.4
-"""… a word that was heard and is not final is not?"""
-_PERHAPS: Final = 0.5
-"""… a first word that was told before the replay begins was also said before it?"""
-_CLIPPED: Final = 0.3
-"""… a word on which the replay begins is not heard again, or is heard as another one?"""
-_ADDED: Final = 1.0
-"""… something is heard before a known word, where nothing was heard at first?"""
-_ADDED_OPEN: Final = 0.3
-"""… the same, before a word that is not final?"""
-_TOO_SOON: Final = 0.1
-"""… a new word is told where the last known one lies?"""
-_OTHERWISE: Final = 0.9
-"""… a known word is heard as another one?"""
-_APART: Final = 0.1
-"""… two hearings are as far apart as jitter makes them?"""
-_APART_EARLY: Final = 0.4
-"""… one is early by `EARLY_MS`, besides?"""
-_APART_MORE: Final = 0.5
-"""… they are further apart than anything explains?"""
-
-
-def align(known: Sequence[Known], heard: Sequence[Heard], from_ms: int | None = None) -> list[tuple[int, int]]:
-    """
-    Pairs (known, heard) that are one word heard twice: one to one and in order, as is least hard to believe.
-
-    Final words come first in *known*; what is heard begins at *from_ms*. Each word is compared with those about it only, so
-    that the time this takes grows with the words heard and not with those known.
-    """
-    heard = heard[:_MOST_HEARD]
-    if not known or not heard:
-        return []
-    # Starts are nearly in order: so far have all before come, so far back is any to come.
-    highest = list(accumulate([word.start for word in known], max))
-    lowest = list(accumulate([word.start for word in reversed(known)], min))[::-1]
-    missed = [word.missed for word in known]
-    missed_to = [0.0, *accumulate(missed)]
-    final = sum(word.turn != OPEN for word in known)
-    added = [_ADDED] * final + [_ADDED_OPEN] * (len(known) - final) + [0.0]
-    too_soon_ms = max([word.start for word in known[:final]], default=0) + _TWICE_MS
-    clip_ms = heard[0].start - 1 if from_ms is None else from_ms + _TWICE_MS
-    # After each word heard: how hard it is that it and all before answer to the first `i` known ones, from `low` to `high`.
-    low = high = 0
-    hardness = [0.0]
-    rows: list[tuple[int, int, list[int]]] = []
-    for j, word in enumerate(heard):
-        low_before, high_before = low, high
-        low = max(low, bisect_left(highest, word.start - _REACH_MS))
-        high = min(max(high, low, bisect_right(lowest, word.start + _REACH_MS)), low + _MOST_NEAR)
-        # Behind those compared with the word before, all are missed.
-        reached = hardness + [
-            hardness[-1] + missed_to[i] - missed_to[high_before] for i in range(high_before + 1, high + 1)
-        ]
-        soon = _TOO_SOON if word.start < too_soon_ms else 0.0
-        most = _CLIPPED if j == 0 and word.start <= clip_ms else _ADDED
-        hardness, steps = [], []
-        for i in range(low, high + 1):
-            best = reached[i - low_before] + min(added[i], most) + (soon if i >= final else 0.0)
-            step = _ADD
-            if i > low:
-                if (miss := hardness[-1] + missed[i - 1]) < best:
-                    best, step = miss, _MISS
-                pair = _pair(known[i - 1], word)
-                if pair is not None and (same := reached[i - 1 - low_before] + pair) <= best:
-                    best, step = same, _PAIR
-            hardness.append(best)
-            steps.append(step)
-        rows.append((low, high, steps))
-    # Of the rest, those before the last word heard were missed; those behind may still come.
-    end = heard[-1].start
-    rest = missed_to[-1] - missed_to[max(high, final)]
-    at, least = high, hardness[-1] + rest
-    for i in range(high - 1, low - 1, -1):
-        if i >= final or known[i].latest < end - _TWICE_MS:
-            rest += missed[i]
-        elif known[i].start < end + _TWICE_MS:
-            rest += missed[i] / 2  # perhaps it was told early
-        if hardness[i - low] + rest < least:
-            at, least = i, hardness[i - low] + rest
-    pairs: list[tuple[int, int]] = []
-    for j in range(len(heard) - 1, -1, -1):
-        low, high, steps = rows[j]
-        at = min(at, high)
-        while (step := steps[at - low]) == _MISS:
-            at -= 1
-        if step == _PAIR:
-            at -= 1
-            pairs.append((at, j))
-    return pairs[::-1]
-
-
-_ADD, _MISS, _PAIR = range(3)
-
-
-def _pair(known: Known, heard: Heard) -> float | None:
-    """How hard it is to believe that two words are one; None: they are not."""
-    apart = heard.start - known.start
-    certain = known.missed >= _MISSED
-    if known.plain != heard.plain:
-        return _OTHERWISE + _APART * abs(apart) / _OTHERWISE_MS if certain and abs(apart) <= _OTHERWISE_MS else None
-    # Told early, a word seems to lie before its other hearing.
-    unexplained = max(apart - (known.latest - known.start), -apart - (heard.latest - heard.start)) - _TWICE_MS
-    if unexplained > (_SLACK_MS if certain else 0):
-        return None
-    jitter = min(abs(apart), _TWICE_MS)
-    hard = _APART * jitter / _TWICE_MS + _APART_EARLY * (abs(apart) - jitter) / EARLY_MS
-    return hard + _APART_MORE if unexplained > 0 else hard
-
-
-def new_words(
-    known: Sequence[Known], heard: Sequence[Heard], pairs: Sequence[tuple[int, int]], from_ms: int | None = None
-) -> list[int]:
-    """
-    Which of the words heard are new: no known one, and not inside a turn that is final.
-
-    Inside, by order and by time, the same audio was heard another way: that is no new word either.
-    """
-    keep: list[int] = []
-    before = -1
-    following = iter([*pairs, (len(known), len(heard))])
-    behind, paired = next(following)
-    spans = _spans_between(known, before, behind)
-    # Where the replay begins inside a word, its clip is heard first; all before a word heard at first was heard whole then.
-    whole = any(word.missed >= _MISSED for word in known) or (
-        behind < len(known) and all(word.turn != OPEN for word in known[:behind])
-    )
-    clip_ms = heard[0].start - 1 if from_ms is None or not whole else from_ms + _TWICE_MS
-    for j, word in enumerate(heard):
-        if j == paired:
-            before = behind
-            behind, paired = next(following)
-            spans = _spans_between(known, before, behind)
-            if known[before].turn == OPEN:
-                keep.append(j)
-        elif not (before < 0 and word.start <= clip_ms) and not any(a <= word.start <= b for a, b in spans):
-            keep.append(j)
-    return keep
-
-
-def _spans_between(known: Sequence[Known], before: int, behind: int) -> set[tuple[float, float]]:
-    """Where, between two known words, final turns lie."""
-    among = list(known[before + 1 : behind])
-    if behind < len(known):
-        first = known[behind]
-        if before >= 0 and known[before].turn == first.turn != OPEN:
-            return {(float("-inf"), float("inf"))}
-        if (behind > 0 and known[behind - 1].turn == first.turn) or (behind == 0 and first.start > first.low):
-            among.append(first)
-    return {(word.low - _EDGE_MS, word.high + _EDGE_MS) for word in among if word.turn != OPEN}
-
-
 def _not_again(hearing: Hearing, known: list[Known], turn: Sequence[Heard], *, final: bool) -> list[int]:
     """Which words of a turn are new; what it has said again just before is compared once more, for its place is known better."""
     heard = [*hearing.again, *turn]
@@ -737,32 +575,6 @@ def _not_again(hearing: Hearing, known: list[Known], turn: Sequence[Heard], *, f
         past = set(again[:-_COMPARED_AGAIN])
         last = max(word.start for word in known)
         del known[: max((i + 1 for i, j in pairs if j in past), default=0)]
-        if turn[-1].start > last + _REACH_MS or all(word.turn == OPEN for word in known):
+        if turn[-1].start > last + REACH_MS or all(word.turn == OPEN for word in known):
             known.clear()
     return keep
-
-
-def _heard(place: Place, message: protocol.Turn) -> list[Heard]:
-    heard = [Heard(_plain(word.text), at := place(word.start), at) for word in message.words]
-    if heard:
-        # A first word, told early after silence, begins before the second one all the same.
-        first = heard[0].start
-        second = heard[1].start if len(heard) > 1 else first + 2 * EARLY_MS
-        heard[0] = heard[0]._replace(latest=max(first, min(first + EARLY_MS, second - _SHORTEST_WORD_MS)))
-    return heard
-
-
-def _open(word: Heard) -> Known:
-    """A word that was heard, and is not final."""
-    return Known(*word, OPEN, 0, 0, _MISSED_OPEN)
-
-
-def _longest_ms(plain: str) -> int:
-    """How long a word takes at most, by its letters; a number is said in words."""
-    return min(1000, 250 + sum([300 if c.isdigit() else 60 for c in plain]))
-
-
-@lru_cache(maxsize=8192)
-def _plain(text: str) -> str:
-    """A word as it sounds: without case and punctuation, which change from hearing to hearing."""
-    return "".join(c for c in text.casefold() if c.isalnum()) or text

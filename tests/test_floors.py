@@ -9,7 +9,7 @@ HOUSE = Path(__file__).parents[1] / "gateway"
 
 FLOORS: dict[str, int] = {
     "call": 0, "delivery": 0, "errors": 0, "events": 0, "config": 0,
-    "media": 1, "timeline": 1, "audio": 1, "placement": 1, "quiet": 1, "transcript": 1, "resume": 1, "cost": 0,
+    "media": 1, "timeline": 1, "audio": 1, "placement": 1, "quiet": 1, "transcript": 1, "rehearing": 1, "resume": 1, "cost": 0,
     "speech.protocol": 1, "speech.losses": 1, "speech.pacing": 1, "speech.liveness": 1, "speech.parameters": 1,
     "webhooks.signing": 1, "webhooks.retry": 1, "webhooks.breaker": 1,
     "buffer": 2, "speech": 2, "outbox": 2, "webhooks": 2, "metrics": 2, "log": 2, "systemd": 2, "looplag": 2, "tasks": 2,

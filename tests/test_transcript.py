@@ -12,21 +12,10 @@ from hypothesis import strategies as st
 
 from gateway import resume
 from gateway.call import Turn
+from gateway.rehearing import OPEN, Heard, Known, align, new_words
 from gateway.speech import protocol
 from gateway.timeline import SAMPLES_PER_MS
-from gateway.transcript import (
-    OPEN,
-    Fact,
-    Heard,
-    Hearing,
-    Known,
-    LegTranscript,
-    Partial,
-    Revised,
-    Said,
-    align,
-    new_words,
-)
+from gateway.transcript import Fact, Hearing, LegTranscript, Partial, Revised, Said
 
 END_MS: Final = 3000
 """The line stays quiet so long after the last word."""

@@ -589,7 +589,6 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         "journal_mode = WAL",
         "synchronous = FULL",
         "temp_store = MEMORY",
-        "cache_size = -65536",  # kB
         "wal_autocheckpoint = 1000",  # smaller steps: a checkpoint of 4000 pages held commits up for 5 ms
         "journal_size_limit = 67108864",
         "secure_delete = FAST",  # deleted transcripts are overwritten where that costs no further write
