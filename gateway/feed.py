@@ -6,13 +6,12 @@ reading whole chunks would hold audio back for a frame more than the path itself
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.audio import g711
 from gateway.audio.path import Audio, open_path
 from gateway.buffer import AudioBuffer
-from gateway.ear import Ear
+from gateway.ear import Conversation, Ear
 from gateway.metrics import Metrics
 from gateway.span import Span
 from gateway.speech.protocol import State
@@ -37,6 +36,7 @@ class Feed:
     def __init__(
         self,
         *,
+        call: Conversation,
         span: Span,
         session: Session,
         ear: Ear,
@@ -45,7 +45,6 @@ class Feed:
         encoding: g711.Encoding,
         metrics: Metrics,
         skipped: Skipped,
-        has_room: Callable[[], bool],
     ) -> None:
         rate = int(str(session.speech.get("sample_rate", 16000)))
         self._span = span
@@ -54,7 +53,7 @@ class Feed:
         self._buffer = buffer
         self._metrics = metrics
         self._skipped = skipped
-        self._has_room = has_room
+        self._call = call
         self._path = open_path(audio, encoding, rate)
         self._ahead = _CHUNK + (_HELD_BY_RESAMPLER if rate != g711.RATE_HZ else 0)
         self._sent = 0
@@ -78,11 +77,12 @@ class Feed:
             if buffer.head < span.cursor + want and not span.ended:
                 await buffer.more(span.cursor + want)
                 continue
-            if not self._has_room():
+            if not self._call.has_room:
                 # Words that could not be kept would be lost unsaid; audio that waits too long is said to be.
                 await self._session.pause(_NO_ROOM_SECONDS)
                 continue
-            self._skip_lost()
+            if buffer.floor > span.cursor or self._ear.from_ is None:
+                self._skip_lost()
             at, payload = self._read(want)
             if payload:
                 placement.feed(at, len(payload))
@@ -97,15 +97,17 @@ class Feed:
 
     def _read(self, want: int) -> tuple[int, bytes]:
         """The next bytes of the span: as many as wanted, or what is there before a hole or the span's end."""
-        span = self._span
+        span, buffer = self._span, self._buffer
         assert span.cursor is not None
-        end = span.until_or_head(self._buffer.head)
-        at, payload = self._buffer.read(span.cursor, min(want + _LEAST_READ, max(0, end - span.cursor)))
+        end = buffer.head if span.until is None else span.until
+        at, payload = buffer.read(span.cursor, min(want + _LEAST_READ, max(0, end - span.cursor)))
+        if span.until is None and len(payload) >= want:  # nearly always
+            return at, payload
         if at >= end:
             return end, b""
         payload = payload[: end - at]
         behind = at + len(payload)
-        if len(payload) >= want or behind < self._buffer.head or (span.ended and behind >= end):
+        if len(payload) >= want or behind < buffer.head or (span.ended and behind >= end):
             return at, payload
         return at, b""
 

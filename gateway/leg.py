@@ -423,6 +423,7 @@ class Leg:
         relay = self._nursery.start(self._relay(span, session, ear), name=f"relay {session.key}")
         try:
             return await Feed(
+                call=self._call,
                 span=span,
                 session=session,
                 ear=ear,
@@ -431,7 +432,6 @@ class Leg:
                 encoding=self._encoding,
                 metrics=self._metrics,
                 skipped=self._skipped,
-                has_room=lambda: self._call.has_room,
             ).run()
         finally:
             relay.cancel()

@@ -16,7 +16,6 @@ from aiohttp import WSMsgType, web
 from gateway.audio import g711
 from gateway.call import Carrier, Track
 from gateway.errors import ProtocolFault
-from gateway.leg import Leg
 from gateway.livecall import LiveCall
 from gateway.media.messages import Ignored, Malformed, MalformedReason, Media, Message, Started, Stopped
 from gateway.metrics import LocalCount, Metrics
@@ -191,10 +190,13 @@ class Stream:
         if timeline.lost != feed.lost:
             self._metrics.frames_lost_total.labels(self.carrier).inc(timeline.lost - feed.lost)
             feed.lost = timeline.lost
-        if out and self._call is not None:
-            leg = self._call.leg_for(self, feed.track)
-            if leg is not None:
-                _fill(leg, out, self._encoding)
+        leg = self._call.leg_for(self, feed.track) if out and self._call is not None else None
+        if leg is not None:
+            for part in out:
+                if isinstance(part, Audio):
+                    leg.push(part.at, part.payload, part.arrived, self._encoding)
+                else:
+                    leg.gap(part.start, part.end, "carrier_loss")
         if timeline.due is not None and feed.timer is None:
             feed.timer = self._loop.call_at(timeline.due + 0.001, self._expire, feed)
 
@@ -230,11 +232,3 @@ async def _hang_up(ws: web.WebSocketResponse, code: int, reason: str) -> None:
     with contextlib.suppress(ConnectionError, TimeoutError):
         async with asyncio.timeout(HANG_UP_SECONDS):
             await ws.close(code=code, message=reason.encode()[:100])
-
-
-def _fill(leg: Leg, out: list[Audio | Gap], encoding: g711.Encoding) -> None:
-    for part in out:
-        if isinstance(part, Audio):
-            leg.push(part.at, part.payload, part.arrived, encoding)
-        else:
-            leg.gap(part.start, part.end, "carrier_loss")

@@ -27,6 +27,8 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Final, NamedTuple
 
+import msgspec
+
 SAMPLES_PER_MS: Final = 8
 
 PATIENCE_SECONDS: Final = 0.4
@@ -62,7 +64,7 @@ _MOST_ASIDE: Final = 256
 _WAITS_IN_VAIN: Final = 2
 
 
-class Audio(NamedTuple):
+class Audio(msgspec.Struct, frozen=True, gc=False):
     """G.711 bytes at a position. `arrived` is when their frame was read (None for silence put in)."""
 
     at: int
@@ -70,7 +72,7 @@ class Audio(NamedTuple):
     arrived: float | None
 
 
-class Gap(NamedTuple):
+class Gap(msgspec.Struct, frozen=True, gc=False):
     """Audio that will never come, from position `start` to `end`."""
 
     start: int

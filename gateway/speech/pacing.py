@@ -58,7 +58,8 @@ class Backlog:
 
     def sent(self, ms: float, now: float) -> None:
         """So much went."""
-        self._unheard = self.ms(now) + ms
+        unheard = self._unheard - (now - self._at) * 1000
+        self._unheard = unheard + ms if unheard > 0 else ms
         self._at = now
 
     def ms(self, now: float) -> float:
