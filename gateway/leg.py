@@ -28,6 +28,7 @@ from gateway.metrics import Metrics
 from gateway.span import Span
 from gateway.speech.admission import Priority
 from gateway.speech.losses import Loss, Retries, judge
+from gateway.speech.parameters import shows_open_turns, turn_silence_ms
 from gateway.speech.service import Order, Service
 from gateway.speech.session import Session
 from gateway.tasks import Nursery
@@ -355,15 +356,21 @@ class Leg:
         # A reset that ends a hole in the network comes late: what was sent into the hole reached nobody.
         stalled = stalled or session.live.quiet_seconds(lost_at) > _HEARTBEAT_MISSED_SECONDS
         sure_ms = session.live.proven_ms if stalled else session.sent_ms - self._doubtful_ms(session)
-        last_ms = self.transcript.heard_to_ms
         return resume.after_loss(
             began=ear.from_,
             open_from=ear.open_from,
             sure=ear.placement.position_ms(max(0.0, sure_ms)),
-            last_word=None if last_ms is None else self._position(last_ms),
+            last_word=self._last_word,
             read=self._buffer.read,
             encoding=self._encoding,
+            turn_silence=None if shows_open_turns(session.speech) else turn_silence_ms(session.speech) * SAMPLES_PER_MS,
         )
+
+    @property
+    def _last_word(self) -> int | None:
+        """Where the last final word begins."""
+        last_ms = self.transcript.heard_to_ms
+        return None if last_ms is None else self._position(last_ms)
 
     def _doubtful_ms(self, session: Session) -> float:
         """What was sent faster than it could be heard: 5 s before a loss cover two of it, more was perhaps not heard at all."""
@@ -412,7 +419,11 @@ class Leg:
         # Of a session that was lost a moment ago the open turn is no longer open, and will be heard again.
         open_from = span.ear.open_from if span.session.over else span.ear.open_at
         sure_ms = min(span.session.live.proven_ms, span.session.sent_ms - self._doubtful_ms(span.session))
-        proven = span.ear.placement.position_ms(max(0.0, sure_ms)) - resume.BEFORE_A_LOSS
+        proven = resume.needed(
+            span.ear.placement.position_ms(max(0.0, sure_ms)),
+            self._last_word,
+            turns_shown=shows_open_turns(span.session.speech),
+        )
         cursor = span.cursor if span.cursor is not None else proven
         return min(proven, cursor, proven if open_from is None else open_from - resume.BEFORE_A_TURN)
 

@@ -92,3 +92,32 @@ def test_voice() -> None:
     assert resume.has_voice(word, "PCMU")
     assert not resume.is_pause(word, "PCMU")
     assert not resume.has_voice(word[: 40 * MS], "PCMU")
+
+
+@given(voice_ms=st.integers(0, 15_000), silence_ms=st.integers(4200, 20_000), last_word=st.booleans())
+def test_a_turn_that_nobody_sees(voice_ms: int, silence_ms: int, last_word: bool) -> None:
+    """Without partials the whole of what is being said is heard again, and not the long silence before it."""
+    talk = tones.mulaw(tones.script(16, start_ms=0, turn_gap_ms=300), 16)[: voice_ms * MS]
+    buffer = AudioBuffer(60 * SECOND)
+    for piece in (tones.mulaw(SCRIPT, 10), b"\xff" * (silence_ms * MS), talk):
+        buffer.push(buffer.head, piece, None)
+    began = (10_000 + silence_ms) * MS
+    last = SCRIPT[3].start_ms * MS if last_word else None
+    at = again(buffer, sure=buffer.head, last_word=last, turn_silence=4000 * MS)
+    assert min(began, buffer.head - 5 * SECOND) - 2 * SECOND <= at <= began
+    assert at >= resume.needed(buffer.head, last, turns_shown=False)
+
+
+def test_talk_without_a_silence_is_heard_from_the_last_final_word() -> None:
+    """Or from where the session began, or as far back as a turn can reach, or from where audio is held."""
+    talk = AudioBuffer(60 * SECOND)
+    for _ in range(4):
+        talk.push(talk.head, tones.mulaw(SCRIPT, 20), None)
+    unseen = {"sure": talk.head, "turn_silence": 4000 * MS}
+    assert again(talk, last_word=50 * SECOND, **unseen) == 50 * SECOND - 200 * MS
+    assert again(talk, began=60 * SECOND, **unseen) == 60 * SECOND
+    assert talk.floor <= again(talk, **unseen) <= talk.floor + SECOND
+    wide = AudioBuffer(100 * SECOND)
+    for _ in range(4):
+        wide.push(wide.head, tones.mulaw(SCRIPT, 20), None)
+    assert again(wide, **unseen) == wide.head - resume.LONGEST_TURN

@@ -14,6 +14,8 @@ from assemblyai.streaming.v3.models import RealTimeParameters
 
 API_VERSION: Final = "2025-05-12"
 
+_TOLD_MS: Final = 1500
+
 _RENAMED: Final = {
     "min_end_of_turn_silence_when_confident": "min_turn_silence",
     "noise_suppression_model": "voice_focus",
@@ -25,6 +27,17 @@ _RENAMED: Final = {
 def session_url(base: str, speech: Mapping[str, object]) -> str:
     """The address of a session: *base* is `ws(s)://HOST[:PORT]`, *speech* a leg's parameters by profile."""
     return f"{base}/v3/ws?{query(RealTimeParameters.model_validate(dict(speech)))}"
+
+
+def shows_open_turns(speech: Mapping[str, object]) -> bool:
+    """Whether a session tells of a turn before it is final: redaction and `include_partial_turns=false` switch that off."""
+    return speech.get("include_partial_turns") is not False and not speech.get("redact_pii")
+
+
+def turn_silence_ms(speech: Mapping[str, object]) -> int:
+    """A silence after which a turn is surely final, and told: `max_turn_silence` is 640 to 2560 ms where it is not given."""
+    given = speech.get("max_turn_silence")
+    return max(2560, given if isinstance(given, int) else 0) + _TOLD_MS
 
 
 def query(model: RealTimeParameters) -> str:
