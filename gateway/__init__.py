@@ -57,4 +57,5 @@ Decided here, otherwise than one might expect:
 * A stream that comes back before `call.ended` was said goes on with the call, whatever had begun to end it.
 * After `Terminate` a voice that no turn was made of earns another session as an open turn does: else words at a hang-up could be lost.
 * Where no turn is open, hearing goes on from the last final word, where that is later than 5 s before the loss.
+* Where open turns are not shown (redaction, no partials), hearing goes on from the last silence that surely ended one.
 """
