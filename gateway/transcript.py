@@ -485,11 +485,9 @@ class LegTranscript:
         words: list[_FinalWord] = []
         for turn, by, latest in self._finals:
             for i, word in enumerate(turn.words or ()):
-                first = i == 0 and latest is not None
-                heard = Heard(
-                    plain_of(word.text), word.start_ms, latest if i == 0 and latest is not None else word.start_ms
-                )
-                words.append(_FinalWord(heard, word.end_ms, first, turn.index, by))
+                told = latest if i == 0 else None
+                heard = Heard(plain_of(word.text), word.start_ms, word.start_ms if told is None else told)
+                words.append(_FinalWord(heard, word.end_ms, told is not None, turn.index, by))
         return words[-_MOST_REMEMBERED:]
 
     def _missed(self, words: Sequence[_FinalWord], i: int, from_ms: int) -> float | None:
